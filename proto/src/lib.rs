@@ -1,0 +1,16 @@
+//! The contract: what coordinator, agent and trainer share.
+//!
+//! Owns the words of the domain (ids, values, units), the sweep specification and its validation, the search
+//! space, the catalogue of models, and the line protocol between agent and trainer. It must not do IO, know
+//! gRPC (that is `spotsweep-wire`), or depend on tokio or libtorch: the pure engine and the trainer both
+//! stand on it.
+
+pub mod catalogue;
+pub mod digest;
+pub mod ids;
+pub mod limits;
+pub mod line;
+pub mod metric;
+pub mod spec;
+pub mod train;
+pub mod value;

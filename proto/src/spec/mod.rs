@@ -1,0 +1,126 @@
+//! A sweep as the program understands it: the outcome of reading and checking a sweep file.
+//!
+//! Everything here is valid by construction once [`parse`] has returned it; the engine, the journal and the
+//! wire adapter take it as it is.
+
+use crate::{
+    ids::{DataName, SweepName},
+    metric::Objective,
+};
+use serde::{Deserialize, Serialize};
+
+pub mod space;
+
+use space::Space;
+
+/// One submitted search.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SweepSpec {
+    /// What it is called.
+    pub name: SweepName,
+    /// A line or two for people.
+    pub description: String,
+    /// How trials are chosen from the space.
+    pub method: Method,
+    /// What is optimised; a sweep without one has no best trial.
+    pub objective: Option<Objective>,
+    /// What is searched.
+    pub space: Space,
+    /// Most trials.
+    pub run_cap: Option<u32>,
+    /// What each trial trains.
+    pub train: TrainSection,
+    /// What each trial needs.
+    pub resources: Resources,
+    /// When checkpoints are written and how many are kept.
+    pub checkpoint: CheckpointPolicy,
+    /// What happens after a failure.
+    pub retry: RetryPolicy,
+    /// Sweeps of higher priority go first; equals share fairly.
+    pub priority: i32,
+}
+
+/// How trials are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// Every combination, once, in documented order.
+    Grid,
+    /// Independent draws; draw `n` depends on the seed and `n` alone.
+    Random {
+        /// Seed of the draws.
+        seed: u64,
+    },
+}
+
+/// The `train` section: what is the same for all trials, unless a parameter of the same name overrides it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainSection {
+    /// The model, unless it is a parameter.
+    pub model: Option<String>,
+    /// The data set.
+    pub data: Option<DataName>,
+    /// How long to train.
+    pub length: Option<crate::train::Length>,
+    /// Seed of everything random in training.
+    pub seed: u64,
+    /// Intra-op threads on a CPU.
+    pub threads: u16,
+}
+
+/// Which devices a sweep accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceRequest {
+    /// Whatever the worker offers.
+    Any,
+    /// CPUs only.
+    Cpu,
+    /// CUDA devices only.
+    Cuda,
+}
+
+/// What a trial needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    /// Kind of device.
+    pub device: DeviceRequest,
+    /// Memory of the device that must be there, in bytes.
+    pub memory_bytes: Option<u64>,
+}
+
+/// When a running trial writes a checkpoint. The moment never changes the result.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Every {
+    /// After so many steps.
+    Steps(u64),
+    /// After so many seconds, at the next end of a step.
+    Seconds(f64),
+}
+
+/// Checkpoints of a sweep.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct CheckpointPolicy {
+    /// When.
+    pub every: Every,
+    /// How many of the newest are kept for each trial while it runs, besides the best and the final one.
+    pub keep_last: u32,
+}
+
+/// After a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct RetryPolicy {
+    /// Failures (never interruptions) after which a trial is given up; 1 means no second try.
+    pub max_failures: u32,
+    /// Wait before the second attempt, in seconds; it doubles from failure to failure, up to 5 minutes.
+    pub backoff_s: f64,
+}
+
+impl SweepSpec {
+    /// How many trials the sweep has.
+    #[must_use]
+    pub fn trials(&self) -> u32 {
+        self.space.trials(self.method, self.run_cap)
+    }
+}
