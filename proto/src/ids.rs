@@ -41,7 +41,12 @@ pub enum NameError {
     },
 }
 
-fn check_name(what: &'static str, text: &str, extra: &'static str, allowed: &'static str) -> Result<(), NameError> {
+fn check_name(
+    what: &'static str,
+    text: &str,
+    extra: &'static str,
+    allowed: &'static str,
+) -> Result<(), NameError> {
     let Some(first) = text.chars().next() else { return Err(NameError::Empty { what }) };
     if text.len() > NAME_BYTES {
         return Err(NameError::TooLong { what, bytes: text.len() });
@@ -218,7 +223,8 @@ mod tests {
 
     #[test]
     fn a_name_with_a_control_character_or_a_path_is_refused() {
-        for text in ["", "a b", "a\u{1b}[31m", "../etc", "-rf", ".hidden", "ü", &"x".repeat(NAME_BYTES + 1)] {
+        for text in ["", "a b", "a\u{1b}[31m", "../etc", "-rf", ".hidden", "ü", &"x".repeat(NAME_BYTES + 1)]
+        {
             assert!(SweepName::new(text).is_err(), "{text:?}");
         }
     }

@@ -1,1 +1,16 @@
-//! Placeholder while the house is laid out.
+//! The pure core of the coordinator: all decisions, and nothing else.
+//!
+//! `Engine::step(at, event)` takes what happened and says what to do about it. There is no clock (time comes in
+//! on the event), no IO, no thread, no randomness of its own, and every iteration order is defined, so the same
+//! events always give the same actions: a restart replays them, and a simulator drives them in virtual time.
+//! The caller journals an event before it performs any action that came of it.
+
+pub mod action;
+pub mod event;
+pub mod refs;
+pub mod time;
+
+pub use action::{Action, Refusal, Reply};
+pub use event::Event;
+pub use refs::{RequestId, SessionId, SweepId, TrialRef, WorkerId};
+pub use time::Time;

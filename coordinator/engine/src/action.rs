@@ -1,0 +1,318 @@
+//! What to do about it: the driver performs these, in order, after the event that caused them is durable.
+
+use crate::{
+    event::CheckpointRef,
+    refs::{RequestId, SessionId, SweepId, TrialRef, WorkerId},
+    time::Time,
+};
+use serde::{Deserialize, Serialize};
+use spotsweep_proto::{
+    digest::Digest,
+    ids::{DeviceName, Epoch, SweepName, WorkerName},
+    line::FailureKind,
+    metric::Metrics,
+};
+
+/// Something to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Answer a client.
+    Reply {
+        /// Which request.
+        request: RequestId,
+        /// The answer.
+        outcome: Result<Reply, Refusal>,
+    },
+    /// First message on a worker's stream: it is in.
+    Welcome {
+        /// The connection.
+        session: SessionId,
+        /// The worker's number.
+        worker: WorkerId,
+        /// Reports up to here are applied; it need not send them again.
+        applied_seq: u64,
+        /// Of the leases that it said it holds, those that still stand. It drops all others.
+        keep: Vec<(TrialRef, Epoch)>,
+    },
+    /// A worker gets a lease.
+    Grant {
+        /// The connection.
+        session: SessionId,
+        /// Index into the worker's devices.
+        device: u16,
+        /// The lease.
+        grant: Grant,
+    },
+    /// A worker's leases run on.
+    Renew {
+        /// The connection.
+        session: SessionId,
+        /// Until then.
+        expires_at: Time,
+    },
+    /// A worker loses a lease. It stops the attempt (with a checkpoint and a `Released` report where the reason
+    /// says so) and drops what it has not reported.
+    Revoke {
+        /// The connection.
+        session: SessionId,
+        /// The trial.
+        trial: TrialRef,
+        /// The lease's epoch.
+        epoch: Epoch,
+        /// Why.
+        reason: RevokeReason,
+    },
+    /// Reports up to here are durable and applied.
+    Acknowledge {
+        /// The connection.
+        session: SessionId,
+        /// Number of the last.
+        seq: u64,
+    },
+    /// Write into the history that people look at.
+    Record(Record),
+    /// Nothing refers to these objects any more, and has not for a while: delete them from the object store.
+    DeleteObjects {
+        /// Manifests and parts.
+        digests: Vec<Digest>,
+    },
+}
+
+/// A lease as it is handed out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Grant {
+    /// The trial.
+    pub trial: TrialRef,
+    /// The fencing token.
+    pub epoch: Epoch,
+    /// Which attempt this becomes once it starts, from 1.
+    pub attempt: u32,
+    /// When it ends unless renewed.
+    pub expires_at: Time,
+    /// Where to go on from.
+    pub resume: Option<CheckpointRef>,
+}
+
+/// Why a worker loses a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RevokeReason {
+    /// Somebody else may have it: it expired, or the report came under an old epoch. Stop, keep nothing.
+    Stale,
+    /// The trial or sweep is paused: stop with a checkpoint, then report `Released`.
+    Paused,
+    /// The trial or sweep is cancelled: stop, keep nothing.
+    Cancelled,
+    /// The sweep needs no more trials (its target is reached) and the lease had not started.
+    NotNeeded,
+}
+
+/// Answers to clients.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reply {
+    /// The sweep is in, under this name.
+    Submitted {
+        /// Its number.
+        sweep: SweepId,
+        /// Its name, made unique.
+        name: SweepName,
+        /// False if the same token had submitted it before.
+        new: bool,
+    },
+    /// The command was carried out, or was already.
+    Done {
+        /// Trials that it changed.
+        trials: u32,
+    },
+}
+
+/// Why the engine does not do what a client asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No such sweep.
+    #[error("there is no such sweep")]
+    NoSweep,
+    /// No such trial.
+    #[error("the sweep has no trial {number}; it has {trials}, counted from 0")]
+    NoTrial {
+        /// What was asked for.
+        number: u32,
+        /// How many there are.
+        trials: u32,
+    },
+    /// It has ended, so nothing can be done to it.
+    #[error("it has already ended as {state}")]
+    Ended {
+        /// As what.
+        state: TrialState,
+    },
+    /// The coordinator holds as many sweeps as it can.
+    #[error("the coordinator holds {limit} sweeps, which is its limit")]
+    TooManySweeps {
+        /// The limit.
+        limit: usize,
+    },
+}
+
+/// State of a trial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TrialState {
+    /// Waits for a worker, or for its back-off to pass.
+    Pending,
+    /// Has a lease.
+    Running,
+    /// Paused, by itself or with its sweep.
+    Paused,
+    /// Finished.
+    Completed,
+    /// Not run to its end because the sweep needed it no more.
+    Stopped,
+    /// Failed as often as allowed.
+    Failed,
+    /// Its loss became NaN or infinite.
+    Diverged,
+    /// Cancelled by a person.
+    Cancelled,
+}
+
+impl TrialState {
+    /// Whether it never changes again.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        match self {
+            Self::Pending | Self::Running | Self::Paused => false,
+            Self::Completed | Self::Stopped | Self::Failed | Self::Diverged | Self::Cancelled => true,
+        }
+    }
+
+    /// Its word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Completed => "completed",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+            Self::Diverged => "diverged",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl std::fmt::Display for TrialState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What the history keeps. Each is applied once, in order; all follow from the journal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Record {
+    /// A sweep was submitted.
+    Sweep {
+        /// Its number.
+        sweep: SweepId,
+        /// Its name.
+        name: SweepName,
+        /// When.
+        at: Time,
+    },
+    /// A trial reported metrics that count.
+    Point {
+        /// The trial.
+        trial: TrialRef,
+        /// Finished steps; grows strictly within a trial.
+        step: u64,
+        /// Passes over the data.
+        data_epoch: f64,
+        /// The metrics.
+        metrics: Metrics,
+        /// When it arrived.
+        at: Time,
+    },
+    /// An attempt began.
+    AttemptStarted {
+        /// The trial.
+        trial: TrialRef,
+        /// Its lease.
+        epoch: Epoch,
+        /// Which, from 1.
+        attempt: u32,
+        /// Where.
+        worker: WorkerName,
+        /// On what.
+        device: DeviceName,
+        /// Steps finished before.
+        step: u64,
+        /// When.
+        at: Time,
+    },
+    /// An attempt ended.
+    AttemptEnded {
+        /// The trial.
+        trial: TrialRef,
+        /// Its lease.
+        epoch: Epoch,
+        /// How.
+        end: AttemptEnd,
+        /// Last step known.
+        step: u64,
+        /// When.
+        at: Time,
+    },
+    /// A trial changed its state.
+    Trial {
+        /// The trial.
+        trial: TrialRef,
+        /// From now on.
+        state: TrialState,
+        /// Attempts so far.
+        attempts: u32,
+        /// When.
+        at: Time,
+    },
+    /// A trial finished; comes before its `Trial` record.
+    Result {
+        /// The trial.
+        trial: TrialRef,
+        /// Finished steps.
+        steps: u64,
+        /// Final metrics.
+        metrics: Metrics,
+        /// Of the final weights.
+        weights_digest: Option<Digest>,
+        /// Where it finished.
+        device: DeviceName,
+        /// Seconds of training, all attempts together.
+        seconds: f64,
+    },
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AttemptEnd {
+    /// The trial is done.
+    Finished,
+    /// It failed; whether it is tried again is the trial's state.
+    Failed {
+        /// Of which kind.
+        kind: FailureKind,
+        /// For people.
+        message: String,
+    },
+    /// The worker gave it back.
+    Released,
+    /// The worker's process is gone: another incarnation came, or it said goodbye holding the lease.
+    WorkerGone,
+    /// The connection broke and did not come back in time.
+    Disconnected,
+    /// Nothing was heard of the worker until the lease ended.
+    Expired,
+    /// Paused or cancelled.
+    Revoked {
+        /// Why.
+        reason: RevokeReason,
+    },
+}
