@@ -6,6 +6,7 @@
 //! stand on it.
 
 pub mod catalogue;
+pub mod checkpoint;
 pub mod digest;
 pub mod ids;
 pub mod limits;
