@@ -4,7 +4,7 @@
 //! the coordinator (to check a sweep before anything runs) and in the trainer (to run it): one code, one
 //! meaning. Nothing here may depend on libtorch.
 
-use crate::ids::DataName;
+use crate::{catalogue::Dataset, ids::DataName};
 use serde::{Deserialize, Serialize};
 
 /// The whole recipe of a trial. Two trials with equal recipes, on one kind of device, end with equal bits.
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct TrainConfig {
     /// The model and its shape.
     pub model: ModelConfig,
-    /// The data set.
+    /// The data set, or [`crate::catalogue::datasets::NO_DATA`] for a model that trains on none.
     pub data: DataName,
     /// How long to train.
     pub length: Length,
@@ -40,6 +40,14 @@ pub struct TrainConfig {
     pub seed: u64,
     /// Intra-op threads of libtorch on a CPU. The count changes the bits, so it is part of the recipe.
     pub threads: u16,
+}
+
+impl TrainConfig {
+    /// The entry of the data set in the catalogue; `None` for a model that trains on none.
+    #[must_use]
+    pub fn dataset(&self) -> Option<&'static Dataset> {
+        Dataset::named(self.data.as_str())
+    }
 }
 
 /// How long a trial trains.

@@ -1,0 +1,83 @@
+//! The catalogue: every model, hyperparameter and data set that a sweep may name, as data, and the one way from
+//! a trial's parameters to a [`TrainConfig`].
+//!
+//! The coordinator checks sweeps with it before anything runs, the trainer makes its recipe with it, and
+//! `spotsweep models` prints it: one table, one meaning. It must not know libtorch, files or the sweep file's
+//! syntax.
+
+use crate::ids::ParameterName;
+
+mod config;
+pub mod datasets;
+pub mod hyperparameters;
+pub mod models;
+mod read;
+pub mod rows;
+
+pub use config::resolve;
+pub use datasets::{DATASETS, Dataset};
+pub use hyperparameters::{HYPERPARAMETERS, Hyperparameter};
+pub use models::{MODELS, ModelKind};
+
+/// Why a recipe cannot be made.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct CatalogueError {
+    /// The parameter or key that is wrong.
+    pub key: String,
+    /// What is wrong with it.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+impl CatalogueError {
+    /// An error about `key`, without a hint.
+    #[must_use]
+    pub fn new(key: &str, message: impl Into<String>) -> Self {
+        Self { key: key.to_owned(), message: message.into(), hint: None }
+    }
+
+    /// The same error with advice.
+    #[must_use]
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+/// The hyperparameter that a parameter's name stands for.
+///
+/// A flat name stands for itself. A nested one stands for its last part (`optimizer.learning_rate` is
+/// `learning_rate`), and a last part `name` for the part before it (`optimizer.name` is `optimizer`).
+#[must_use]
+pub fn canonical(name: &ParameterName) -> &str {
+    let mut parts = name.as_str().rsplit('.');
+    let last = parts.next().unwrap_or_default();
+    match (last, parts.next()) {
+        ("name", Some(group)) => group,
+        _ => last,
+    }
+}
+
+/// The candidate that is nearest to `word`, if one is near enough to be what was meant.
+#[must_use]
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Jaro-Winkler favours a common beginning, as in `learn_rate`; below 0.8 suggestions are guesses. Long
+    // words are no typing errors, and comparing them would take time.
+    if word.len() > 64 {
+        return None;
+    }
+    let lower = word.to_ascii_lowercase().replace('-', "_");
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::jaro_winkler(&lower, &candidate.replace('-', "_")), candidate))
+        .filter(|(score, _)| *score >= 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+/// `` `a`, `b`, `c` ``, for lists of what is valid.
+#[must_use]
+pub fn listed<'a>(items: impl IntoIterator<Item = &'a str>) -> String {
+    items.into_iter().collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,214 @@
+//! Reads one value as the type and range of its row, and says in words what a row allows.
+
+use super::{
+    CatalogueError, DATASETS, ModelKind,
+    datasets::{Dataset, NO_DATA},
+    hyperparameters::{Hyperparameter, Kind, Range},
+    listed, nearest,
+};
+use crate::value::ParamValue;
+use std::fmt;
+
+/// A value that has the type and lies in the range of its row.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Typed {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Word(&'static str),
+    Widths(Vec<u32>),
+    Model(ModelKind),
+    /// `None` stands for [`NO_DATA`].
+    Data(Option<&'static Dataset>),
+}
+
+impl Hyperparameter {
+    /// Checks that `value` has the type and lies in the range of this row.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what would be right.
+    pub fn check(&self, value: &ParamValue) -> Result<(), CatalogueError> {
+        self.read(value).map(|_| ())
+    }
+
+    pub(super) fn read(&self, value: &ParamValue) -> Result<Typed, CatalogueError> {
+        let mismatch = || {
+            CatalogueError::new(self.name, format!("{} is {}, not {}", self.name, self.kind, shown(value)))
+        };
+        match self.kind {
+            Kind::Int { min, max } => match integer(value) {
+                Some(i) if (min..=max).contains(&i) => Ok(Typed::Int(i)),
+                Some(_) | None => Err(mismatch()),
+            },
+            Kind::Float(range) => match value.as_f64() {
+                Some(x) if range.contains(x) => Ok(Typed::Float(x)),
+                Some(_) | None => Err(text_that_looks_like_a_number(value, mismatch())),
+            },
+            Kind::FloatOrNull(range) => match (value, value.as_f64()) {
+                (ParamValue::Null, _) => Ok(Typed::Null),
+                (_, Some(x)) if range.contains(x) => Ok(Typed::Float(x)),
+                _ => Err(text_that_looks_like_a_number(value, mismatch())),
+            },
+            Kind::Bool => match value {
+                ParamValue::Bool(b) => Ok(Typed::Bool(*b)),
+                ParamValue::Null
+                | ParamValue::Int(_)
+                | ParamValue::Float(_)
+                | ParamValue::Text(_)
+                | ParamValue::List(_) => Err(mismatch()),
+            },
+            Kind::Choice(words) => {
+                choose(value, words.iter().copied()).map(Typed::Word).map_err(|near| hinted(mismatch(), near))
+            }
+            Kind::Widths { min_len, max_len, max } => {
+                let items = match value {
+                    ParamValue::List(items) => items.iter().map(integer).collect::<Option<Vec<_>>>(),
+                    one => integer(one).map(|i| vec![i]),
+                };
+                let widths =
+                    items.filter(|items| (min_len..=max_len).contains(&items.len())).and_then(|items| {
+                        items
+                            .into_iter()
+                            .filter(|i| (1..=max).contains(i))
+                            .map(|i| u32::try_from(i).ok())
+                            .collect::<Option<Vec<u32>>>()
+                    });
+                let given = match value {
+                    ParamValue::List(items) => items.len(),
+                    _ => 1,
+                };
+                widths.filter(|widths| widths.len() == given).map(Typed::Widths).ok_or_else(mismatch)
+            }
+            Kind::Model => choose(value, ModelKind::names())
+                .ok()
+                .and_then(ModelKind::named)
+                .map(Typed::Model)
+                .ok_or_else(|| unknown("model", value, ModelKind::names())),
+            Kind::Data => match value {
+                ParamValue::Text(text) if text == NO_DATA => Ok(Typed::Data(None)),
+                ParamValue::Text(text) => Dataset::named(text)
+                    .map(|dataset| Typed::Data(Some(dataset)))
+                    .ok_or_else(|| unknown("data set", value, DATASETS.iter().map(|d| d.name))),
+                ParamValue::Null
+                | ParamValue::Bool(_)
+                | ParamValue::Int(_)
+                | ParamValue::Float(_)
+                | ParamValue::List(_) => Err(unknown("data set", value, DATASETS.iter().map(|d| d.name))),
+            },
+        }
+    }
+}
+
+/// The value as it is shown in messages: short, and without control characters.
+fn shown(value: &ParamValue) -> String {
+    let text = match value {
+        ParamValue::Text(text) => format!("{text:?}"),
+        other => other.to_string(),
+    };
+    if text.chars().count() <= 60 {
+        text
+    } else {
+        format!("{}…", text.chars().take(59).collect::<String>())
+    }
+}
+
+/// An integer, or a float that is one: `q_uniform` yields 128.0.
+fn integer(value: &ParamValue) -> Option<i64> {
+    match value {
+        ParamValue::Int(i) => Some(*i),
+        // 2^53: up to there every integral float stands for exactly one integer.
+        #[expect(clippy::cast_possible_truncation, reason = "integral and below 2^53")]
+        ParamValue::Float(x) if x.fract() == 0.0 && x.abs() <= 9_007_199_254_740_992.0 => Some(*x as i64),
+        ParamValue::Float(_)
+        | ParamValue::Null
+        | ParamValue::Bool(_)
+        | ParamValue::Text(_)
+        | ParamValue::List(_) => None,
+    }
+}
+
+fn choose<'a>(
+    value: &ParamValue,
+    words: impl IntoIterator<Item = &'a str>,
+) -> Result<&'a str, Option<&'a str>> {
+    let ParamValue::Text(text) = value else { return Err(None) };
+    let words: Vec<_> = words.into_iter().collect();
+    match words.iter().find(|word| *word == text) {
+        Some(word) => Ok(word),
+        None => Err(nearest(text, words)),
+    }
+}
+
+fn hinted(error: CatalogueError, near: Option<&str>) -> CatalogueError {
+    match near {
+        Some(near) => error.hint(format!("did you mean {near}?")),
+        None => error,
+    }
+}
+
+fn unknown<'a>(what: &str, value: &ParamValue, valid: impl Iterator<Item = &'a str>) -> CatalogueError {
+    let valid: Vec<_> = valid.collect();
+    let near = match value {
+        ParamValue::Text(text) => nearest(text, valid.iter().copied()),
+        _ => None,
+    };
+    let key = if what == "model" { "model" } else { "data" };
+    let error = CatalogueError::new(key, format!("there is no {what} {}", shown(value)));
+    match near {
+        Some(near) => error.hint(format!("did you mean {near}?")),
+        None => error.hint(format!("one of {}", listed(valid))),
+    }
+}
+
+/// YAML 1.2 reads `1e-3` as a number, but people also write `1e-3f`, `0,1` or quoted numbers.
+fn text_that_looks_like_a_number(value: &ParamValue, error: CatalogueError) -> CatalogueError {
+    match value {
+        ParamValue::Text(text) if text.trim().parse::<f64>().is_ok() => {
+            error.hint("write the number without quotes")
+        }
+        ParamValue::Text(text) if text.len() <= 64 && text.replace(',', ".").parse::<f64>().is_ok() => {
+            error.hint("write a decimal point, not a comma")
+        }
+        _ => error,
+    }
+}
+
+/// `in (0, 10]`.
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (open, close) = (if self.above_min { '(' } else { '[' }, if self.below_max { ')' } else { ']' });
+        write!(f, "in {open}{}, {}{close}", number(self.min), number(self.max))
+    }
+}
+
+fn number(x: f64) -> String {
+    if x != 0.0 && (x.abs() >= 1e6 || x.abs() < 1e-3) { format!("{x:e}") } else { x.to_string() }
+}
+
+/// `an integer in [1, 65536]`, `sgd, adam or adamw`, …
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Int { min, max: i64::MAX } => write!(f, "an integer of at least {min}"),
+            Self::Int { min, max } => write!(f, "an integer in [{min}, {max}]"),
+            Self::Float(range) => write!(f, "a number {range}"),
+            Self::FloatOrNull(range) => write!(f, "a number {range} or null"),
+            Self::Bool => f.write_str("true or false"),
+            Self::Choice(words) => match words.split_last() {
+                Some((last, rest)) if !rest.is_empty() => {
+                    write!(f, "{} or {last}", listed(rest.iter().copied()))
+                }
+                Some(_) | None => f.write_str(&listed(words.iter().copied())),
+            },
+            Self::Widths { min_len, max_len, max } if min_len == max_len => {
+                write!(f, "a list of {min_len} integers in [1, {max}]")
+            }
+            Self::Widths { max_len, max, .. } => {
+                write!(f, "an integer in [1, {max}] or a list of at most {max_len} of them")
+            }
+            Self::Model => f.write_str("the name of a model"),
+            Self::Data => f.write_str("the name of a data set"),
+        }
+    }
+}

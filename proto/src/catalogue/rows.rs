@@ -1,0 +1,125 @@
+//! The catalogue as rows for people and scripts: what `spotsweep models` prints. No layout, no colour.
+
+use super::{
+    Hyperparameter, MODELS, ModelKind,
+    hyperparameters::{DefaultValue, Literal, OPTIMIZERS},
+};
+use crate::value::ParamValue;
+use serde::Serialize;
+
+/// A model in a list of models.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ModelRow {
+    /// Its name.
+    pub name: &'static str,
+    /// One line.
+    pub about: &'static str,
+    /// Where it is described, or empty.
+    pub source: &'static str,
+    /// How many hyperparameters it has.
+    pub parameters: usize,
+}
+
+/// A hyperparameter of one model.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ParameterRow {
+    /// Its name.
+    pub name: &'static str,
+    /// Type and range in words, for instance `a number in (0, 10]`.
+    pub takes: String,
+    /// The default in words, for instance `0.05 (sgd), 0.001 (adam, adamw)`.
+    pub default: String,
+    /// The choice that it depends on, for instance `optimizer: sgd`, or empty.
+    pub only_with: String,
+    /// One line.
+    pub about: &'static str,
+    /// Where it is defined, or empty.
+    pub source: &'static str,
+}
+
+/// All models, from the simplest up.
+#[must_use]
+pub fn models() -> Vec<ModelRow> {
+    MODELS
+        .iter()
+        .map(|model| ModelRow {
+            name: model.name.name(),
+            about: model.about,
+            source: model.source,
+            parameters: Hyperparameter::of(model.name).count(),
+        })
+        .collect()
+}
+
+/// The hyperparameters of `model`.
+#[must_use]
+pub fn parameters(model: ModelKind) -> Vec<ParameterRow> {
+    Hyperparameter::of(model)
+        .map(|row| ParameterRow {
+            name: row.name,
+            takes: row.kind.to_string(),
+            default: default_in_words(row, model),
+            only_with: row
+                .only_with
+                .map(|with| format!("{}: {}", with.key, with.choices.join(" or ")))
+                .unwrap_or_default(),
+            about: row.about,
+            source: row.source,
+        })
+        .collect()
+}
+
+fn default_in_words(row: &Hyperparameter, model: ModelKind) -> String {
+    match row.default {
+        DefaultValue::Required => "required".to_owned(),
+        DefaultValue::Always(_) | DefaultValue::ByModel(..) => {
+            row.default_for(model, "").map(in_words).unwrap_or_default()
+        }
+        DefaultValue::ByOptimizer(..) => {
+            let mut groups: Vec<(Literal, Vec<&str>)> = Vec::new();
+            for optimizer in OPTIMIZERS {
+                if let Some(literal) = row.default_for(model, optimizer) {
+                    match groups.iter_mut().find(|(other, _)| *other == literal) {
+                        Some((_, names)) => names.push(optimizer),
+                        None => groups.push((literal, vec![optimizer])),
+                    }
+                }
+            }
+            groups
+                .into_iter()
+                .map(|(literal, names)| format!("{} ({})", in_words(literal), names.join(", ")))
+                .collect::<Vec<_>>()
+                .join(", ")
+        }
+    }
+}
+
+fn in_words(literal: Literal) -> String {
+    match literal.to_value() {
+        ParamValue::Null => "none".to_owned(),
+        // Without the decimal point that JSON needs.
+        ParamValue::Float(x) if x == 0.0 || x.abs() >= 1e-4 => x.to_string(),
+        ParamValue::Float(x) => format!("{x:e}"),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_printed_catalogue_is_what_it_was() {
+        let mut text = String::new();
+        for model in models() {
+            text += &format!(
+                "{} ({} parameters) [{}] {}\n",
+                model.name, model.parameters, model.source, model.about
+            );
+        }
+        for row in parameters(ModelKind::Cnn) {
+            text += &format!("{} = {}: {} | {}\n", row.name, row.default, row.takes, row.only_with);
+        }
+        insta::assert_snapshot!(text);
+    }
+}
