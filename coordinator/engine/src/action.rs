@@ -4,6 +4,7 @@ use crate::{
     event::CheckpointRef,
     refs::{RequestId, SessionId, SweepId, TrialRef, WorkerId},
     time::Time,
+    views::SweepState,
 };
 use serde::{Deserialize, Serialize};
 use spotsweep_proto::{
@@ -273,6 +274,29 @@ pub enum Record {
         /// When.
         at: Time,
     },
+    /// A sweep changed its state.
+    SweepState {
+        /// The sweep.
+        sweep: SweepId,
+        /// From now on.
+        state: SweepState,
+        /// When.
+        at: Time,
+    },
+    /// All trials of these numbers changed their state together. None of them has started, and none need have
+    /// a record of its own: a sweep of a million trials is paused or cancelled by a few of these.
+    Trials {
+        /// The sweep.
+        sweep: SweepId,
+        /// The first.
+        from: u32,
+        /// One past the last.
+        until: u32,
+        /// From now on.
+        state: TrialState,
+        /// When.
+        at: Time,
+    },
     /// A trial finished; comes before its `Trial` record.
     Result {
         /// The trial.
@@ -304,7 +328,7 @@ pub enum AttemptEnd {
     },
     /// The worker gave it back.
     Released,
-    /// The worker's process is gone: another incarnation came, or it said goodbye holding the lease.
+    /// The worker said goodbye while it held the lease.
     WorkerGone,
     /// The connection broke and did not come back in time.
     Disconnected,

@@ -49,7 +49,8 @@ pub enum Event {
         session: SessionId,
         /// Index into [`Hello::devices`].
         device: u16,
-        /// How many; at most [`spotsweep_proto::limits::CREDITS_PER_DEVICE`].
+        /// How many; at most [`spotsweep_proto::limits::CREDITS_PER_DEVICE`]. 0 after [`Event::Joined`]: a
+        /// reconnected worker says it again.
         credits: u32,
     },
     /// A worker reports. Reports are numbered through the life of its incarnation; one that the engine has
@@ -110,7 +111,9 @@ pub struct Hello {
     pub devices: Vec<Device>,
     /// Facts about the machine, for people and for cost comparisons.
     pub machine: Machine,
-    /// Leases that it holds from an earlier connection of the same incarnation.
+    /// Leases that it holds from an earlier connection of the same incarnation. A lease counts as held until
+    /// its last report (finished, failed, released) is acknowledged. One that the engine granted and that is
+    /// not listed never arrived, and goes to somebody else.
     pub held: Vec<HeldLease>,
 }
 
@@ -177,7 +180,8 @@ pub struct ReportBatch {
     pub first_seq: u64,
     /// Names of metrics, referred to by index.
     pub metric_names: Vec<MetricName>,
-    /// The reports, in order.
+    /// The reports, in order. If there is a gap between them and what the engine has, none is applied and the
+    /// answer acknowledges the last one that is, so that the worker sends again from there.
     pub reports: Vec<Report>,
 }
 

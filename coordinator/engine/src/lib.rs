@@ -6,11 +6,19 @@
 //! The caller journals an event before it performs any action that came of it.
 
 pub mod action;
+pub mod config;
+mod engine;
 pub mod event;
+pub mod explain;
 pub mod refs;
 pub mod time;
+pub mod views;
 
 pub use action::{Action, Refusal, Reply};
+pub use config::Config;
+pub use engine::{Engine, RestoreError};
 pub use event::Event;
+pub use explain::Explanation;
 pub use refs::{RequestId, SessionId, SweepId, TrialRef, WorkerId};
 pub use time::Time;
+pub use views::{SweepState, SweepView, TrialView, WorkerView};

@@ -1,0 +1,33 @@
+//! The engine's own constants, with their defaults. Part of the state: a journal is replayed under the
+//! configuration that its snapshot holds.
+
+use serde::{Deserialize, Serialize};
+
+/// How long the engine waits for what. All in seconds; all at least 0.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    /// Life of a lease after its worker was last heard of.
+    pub lease_s: f64,
+    /// After a connection broke without a goodbye: how long its worker may take to come back before its leases
+    /// are given to others. Never longer than the lease itself.
+    pub reconnect_grace_s: f64,
+    /// How long an object that nothing refers to is kept. Must exceed the time between an agent's finding an
+    /// object in the store and its report that refers to it.
+    pub delete_after_s: f64,
+    /// How long a worker that is gone stays in the list of workers, and its numbered reports are known.
+    pub forget_worker_s: f64,
+    /// Most sweeps.
+    pub max_sweeps: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            lease_s: 10.0,
+            reconnect_grace_s: 1.0,
+            delete_after_s: 60.0,
+            forget_worker_s: 3600.0,
+            max_sweeps: 10_000,
+        }
+    }
+}
