@@ -1,1 +1,13 @@
-//! Placeholder while the house is laid out.
+//! What the end-to-end tests share: real processes, started, killed and cleaned up.
+//!
+//! Owns finding and building the binaries, a coordinator and its agents as child processes that end with the
+//! test, and waiting on conditions. It must not know how any of them works inside: tests see what users see.
+
+pub mod binaries;
+pub mod chaos;
+pub mod cluster;
+pub mod outcome;
+pub mod wait;
+
+pub use cluster::{Cluster, Trainer};
+pub use outcome::Outcome;

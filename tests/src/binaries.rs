@@ -1,0 +1,42 @@
+//! The programs under test, built in the profile of the test itself.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+/// Folder of the programs: where cargo put this test, one up.
+pub fn folder() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let test = std::env::current_exe().expect("the test knows its path");
+        let folder = test.parent().and_then(Path::parent).expect("target/PROFILE/deps").to_owned();
+        // `cargo test` builds programs only for the packages that it tests, so ask for the others by name.
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--locked", "-p", "spotsweep-coordinator", "-p", "spotsweep-worker"]);
+        cargo.args(["-p", "spotsweep-tests", "--bins"]);
+        if folder.ends_with("release") {
+            cargo.arg("--release");
+        }
+        let target = folder.parent().expect("target");
+        let status = cargo.env("CARGO_TARGET_DIR", target).current_dir(env!("CARGO_MANIFEST_DIR")).status();
+        assert!(status.expect("cargo runs").success(), "the programs under test build");
+        folder
+    })
+}
+
+/// `spotsweep`.
+pub fn spotsweep() -> PathBuf {
+    folder().join("spotsweep")
+}
+
+/// `spotsweep-worker`.
+pub fn worker() -> PathBuf {
+    folder().join("spotsweep-worker")
+}
+
+/// The toy trainer, which needs no libtorch.
+pub fn stub_trainer() -> PathBuf {
+    folder().join("stub-trainer")
+}

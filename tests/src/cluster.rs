@@ -1,0 +1,220 @@
+//! A coordinator and its agents, as real processes on this machine.
+
+use crate::{binaries, wait};
+use std::{
+    fs::File,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+use tempfile::TempDir;
+
+/// Which trainer the agents start.
+#[derive(Debug, Clone)]
+pub enum Trainer {
+    /// The toy one.
+    Stub,
+    /// This program.
+    Program(PathBuf),
+}
+
+/// A coordinator and agents in a temporary folder; all end when it is dropped.
+pub struct Cluster {
+    folder: TempDir,
+    port: u16,
+    trainer: Trainer,
+    environment: Vec<(String, String)>,
+    coordinator: Option<Child>,
+    agents: Vec<Option<Child>>,
+    lives: u32,
+}
+
+impl Cluster {
+    /// A running coordinator with `agents` agents.
+    pub fn start(agents: usize, trainer: Trainer, environment: &[(&str, &str)]) -> Self {
+        let port = free_port();
+        let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut cluster =
+            Self { folder, port, trainer, environment, coordinator: None, agents: Vec::new(), lives: 0 };
+        cluster.start_coordinator();
+        for index in 0..agents {
+            cluster.agents.push(None);
+            cluster.start_agent(index);
+        }
+        cluster
+    }
+
+    /// The coordinator's folder.
+    pub fn dir(&self) -> PathBuf {
+        self.folder.path().join("dir")
+    }
+
+    /// A path in the cluster's temporary folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Where the coordinator listens.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// How many agents there are.
+    pub fn agents(&self) -> usize {
+        self.agents.len()
+    }
+
+    /// Process id of an agent that lives.
+    pub fn agent_pid(&self, index: usize) -> Option<u32> {
+        self.agents[index].as_ref().map(Child::id)
+    }
+
+    /// Starts the coordinator and waits until it answers.
+    pub fn start_coordinator(&mut self) {
+        self.lives += 1;
+        let log = self.log(&format!("coordinator-{}", self.lives));
+        let child = Command::new(binaries::spotsweep())
+            .args(["serve", "--dir"])
+            .arg(self.dir())
+            .args(["--listen", &format!("127.0.0.1:{}", self.port)])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log)
+            .spawn()
+            .expect("the coordinator starts");
+        self.coordinator = Some(child);
+        wait::until("the coordinator answers", || {
+            if let Some(status) =
+                self.coordinator.as_mut().and_then(|child| child.try_wait().expect("a child"))
+            {
+                panic!("the coordinator ended with {status}:\n{}", self.logs());
+            }
+            self.command(&["ls"]).output().expect("spotsweep runs").status.success().then_some(())
+        });
+    }
+
+    /// Starts agent `index`.
+    pub fn start_agent(&mut self, index: usize) {
+        self.lives += 1;
+        let log = self.log(&format!("agent-{index}-{}", self.lives));
+        let trainer = match &self.trainer {
+            Trainer::Stub => binaries::stub_trainer(),
+            Trainer::Program(path) => path.clone(),
+        };
+        let child = Command::new(binaries::worker())
+            .args(["--coordinator", &self.url(), "--name", &format!("agent-{index}"), "--device", "cpu"])
+            .arg("--trainer")
+            .arg(trainer)
+            .arg("--dir")
+            .arg(self.folder.path().join(format!("scratch-{index}")))
+            .envs(self.environment.iter().map(|(k, v)| (k, v)))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log)
+            .spawn()
+            .expect("the agent starts");
+        self.agents[index] = Some(child);
+    }
+
+    /// kill -9 of the coordinator.
+    pub fn kill_coordinator(&mut self) {
+        kill(&mut self.coordinator);
+    }
+
+    /// kill -9 of an agent.
+    pub fn kill_agent(&mut self, index: usize) {
+        kill(&mut self.agents[index]);
+    }
+
+    /// kill -9 of an agent's trainer; false if it has none just now.
+    pub fn kill_trainer(&self, index: usize) -> bool {
+        let Some(agent) = self.agent_pid(index) else { return false };
+        let Some(trainer) = children_of(agent).first().copied() else { return false };
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(trainer), nix::sys::signal::Signal::SIGKILL).is_ok()
+    }
+
+    /// A client command against this coordinator.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binaries::spotsweep());
+        command.args(arguments).env("SPOTSWEEP_COORDINATOR", self.url()).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a client command that must succeed; gives its stdout.
+    pub fn ask(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments).output().expect("spotsweep runs");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success(),
+            "spotsweep {arguments:?}: {}\n{error}\n{}",
+            output.status,
+            self.logs()
+        );
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// Writes a sweep file and submits it; gives the sweep's name.
+    pub fn submit(&self, sweep_file: &str) -> String {
+        let path = self.path("sweep.yaml");
+        std::fs::write(&path, sweep_file).expect("the temporary folder is writable");
+        self.ask(&["submit", path.to_str().expect("UTF-8")]).trim().to_owned()
+    }
+
+    /// The last lines of every process' log, for messages of failed tests.
+    pub fn logs(&self) -> String {
+        let mut text = String::new();
+        let mut logs: Vec<_> = std::fs::read_dir(self.folder.path()).expect("a folder").flatten().collect();
+        logs.sort_by_key(std::fs::DirEntry::path);
+        for log in logs.iter().filter(|log| log.path().extension().is_some_and(|end| end == "log")) {
+            let content = std::fs::read_to_string(log.path()).unwrap_or_default();
+            let tail: Vec<&str> = content.lines().rev().take(15).collect();
+            text += &format!("--- {}\n", log.file_name().display());
+            for line in tail.iter().rev() {
+                text += line;
+                text.push('\n');
+            }
+        }
+        text
+    }
+
+    fn log(&self, name: &str) -> File {
+        File::create(self.folder.path().join(format!("{name}.log")))
+            .expect("the temporary folder is writable")
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // Agents first, so that none logs in vain about a coordinator that is gone; a trainer sees the end of its stdin.
+        for agent in &mut self.agents {
+            kill(agent);
+        }
+        kill(&mut self.coordinator);
+    }
+}
+
+fn kill(child: &mut Option<Child>) {
+    if let Some(mut child) = child.take() {
+        // An error means that it has ended by itself.
+        let _gone = child.kill();
+        let _status = child.wait();
+    }
+}
+
+/// A port that was free a moment ago and that a restarted coordinator can take again.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address").port()
+}
+
+/// Process ids of the children of `parent`.
+pub fn children_of(parent: u32) -> Vec<i32> {
+    let tasks = Path::new("/proc").join(parent.to_string()).join("task");
+    let mut children = Vec::new();
+    for task in std::fs::read_dir(tasks).into_iter().flatten().flatten() {
+        let text = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        children.extend(text.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+    }
+    children
+}

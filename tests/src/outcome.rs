@@ -1,0 +1,86 @@
+//! What a sweep ended with, reduced to what must not depend on what happened to it on the way.
+
+use crate::{Cluster, wait};
+use serde_json::{Map, Value};
+use spotsweep_proto::metric::TIMING_METRICS;
+
+/// Results and curves of a sweep, without wall-clock times, attempts and places.
+#[derive(Debug, PartialEq)]
+pub struct Outcome {
+    /// By trial number.
+    pub trials: Vec<TrialOutcome>,
+}
+
+/// One trial's.
+#[derive(Debug, PartialEq)]
+pub struct TrialOutcome {
+    /// Its name.
+    pub trial: String,
+    /// Its state.
+    pub state: String,
+    /// Its parameters.
+    pub params: Value,
+    /// Final metrics.
+    pub metrics: Value,
+    /// Finished steps.
+    pub steps: u64,
+    /// Of the final weights.
+    pub weights_digest: Value,
+    /// Every reported point.
+    pub curve: Vec<Value>,
+}
+
+/// Lines of JSON.
+pub fn json_lines(text: &str) -> Vec<Value> {
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}")))
+        .collect()
+}
+
+fn timeless(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let kept = map.iter().filter(|(key, _)| !TIMING_METRICS.contains(&key.as_str()));
+            Value::Object(kept.map(|(k, v)| (k.clone(), v.clone())).collect::<Map<_, _>>())
+        }
+        other => other.clone(),
+    }
+}
+
+impl Outcome {
+    /// Of a sweep as it stands.
+    pub fn of(cluster: &Cluster, sweep: &str) -> Self {
+        let mut trials: Vec<_> = json_lines(&cluster.ask(&["results", sweep, "--format", "json"]))
+            .iter()
+            .map(|row| {
+                let trial = row["trial"].as_str().expect("trial").to_owned();
+                let curve = json_lines(&cluster.ask(&["metrics", &trial, "--format", "json"]));
+                let outcome = TrialOutcome {
+                    state: row["state"].as_str().expect("state").to_owned(),
+                    params: row["params"].clone(),
+                    metrics: timeless(&row["metrics"]),
+                    steps: row["steps"].as_u64().expect("steps"),
+                    weights_digest: row["weights_digest"].clone(),
+                    curve: curve.iter().map(timeless).collect(),
+                    trial,
+                };
+                (row["number"].as_u64().expect("number"), outcome)
+            })
+            .collect();
+        trials.sort_by_key(|(number, _)| *number);
+        Self { trials: trials.into_iter().map(|(_, outcome)| outcome).collect() }
+    }
+
+    /// Of a sweep when it has ended.
+    pub fn wait(cluster: &Cluster, sweep: &str) -> Self {
+        wait::until("the sweep ends", || ended(cluster, sweep).then_some(()));
+        Self::of(cluster, sweep)
+    }
+}
+
+/// Whether no trial of the sweep will change any more.
+pub fn ended(cluster: &Cluster, sweep: &str) -> bool {
+    let sweeps = json_lines(&cluster.ask(&["ls", "--format", "json"]));
+    let row = sweeps.iter().find(|row| row["sweep"] == sweep).unwrap_or_else(|| panic!("no sweep {sweep}"));
+    ["completed", "cancelled"].contains(&row["state"].as_str().expect("state"))
+}
