@@ -3,6 +3,8 @@
 //! Wire types stop at the adapter: whoever receives one turns it into a domain type at once, which validates it.
 //! This crate must not decide anything.
 
+pub mod error;
+
 /// Generated messages, clients and servers of `spotsweep.v1`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 pub mod v1 {
