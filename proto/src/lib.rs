@@ -7,6 +7,7 @@
 
 pub mod catalogue;
 pub mod checkpoint;
+pub mod datasets;
 pub mod digest;
 pub mod ids;
 pub mod limits;
