@@ -7,6 +7,7 @@ pub mod binaries;
 pub mod chaos;
 pub mod cluster;
 pub mod outcome;
+pub mod stub;
 pub mod wait;
 
 pub use cluster::{Cluster, Trainer};

@@ -1,0 +1,179 @@
+//! The toy trainer: the line protocol in [`serve`], the toy model in [`model`], misbehaviour in [`fault`].
+
+pub mod fault;
+pub mod files;
+pub mod model;
+
+use fault::{Fault, Faults};
+use model::Toy;
+use serde_json::{Map, Value};
+use spotsweep_proto::{
+    catalogue,
+    ids::DeviceName,
+    line::{CheckpointFiles, FailureKind, FromTrainer, Job, PROTOCOL_VERSION, ToTrainer, TrainerDevice},
+    spec::{Every, TrainSection},
+    train::{Length, TrainConfig},
+    value::Assignment,
+};
+use std::{
+    io::{BufRead as _, Write as _},
+    sync::mpsc::{self, Receiver},
+    time::{Duration, Instant},
+};
+
+/// Steps of what the sweep file calls an epoch.
+const STEPS_PER_EPOCH: u64 = 50;
+/// Steps between two reports.
+const REPORT_EVERY: u64 = 10;
+
+/// Takes jobs until told to exit; gives the exit status.
+pub fn serve() -> i32 {
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines() {
+            let Ok(line) = line else { break };
+            match serde_json::from_str(&line) {
+                Ok(message) => drop(sender.send(message)),
+                Err(error) => {
+                    eprintln!("stub-trainer: {error} in a line of {} bytes", line.len());
+                    std::process::exit(2);
+                }
+            }
+        }
+        // The agent is gone: whatever runs is no longer wanted.
+        std::process::exit(0);
+    });
+    say(&FromTrainer::Ready {
+        protocol: PROTOCOL_VERSION,
+        trainer: format!("stub-trainer {}", env!("CARGO_PKG_VERSION")),
+        libtorch: String::new(),
+        devices: vec![TrainerDevice {
+            name: DeviceName::new("cpu").expect("a device name"),
+            model: "toy".to_owned(),
+            memory_bytes: 1 << 30,
+        }],
+    });
+    while let Ok(message) = lines.recv() {
+        match message {
+            ToTrainer::Run(job) => run(&job, &lines),
+            ToTrainer::Stop { .. } | ToTrainer::Checkpoint { .. } => {}
+            ToTrainer::Exit => return 0,
+        }
+    }
+    0
+}
+
+fn say(message: &FromTrainer) {
+    let line = serde_json::to_string(message).expect("messages have a JSON form");
+    let mut stdout = std::io::stdout().lock();
+    // Nobody to say it to is nothing to report: the reader thread ends the process.
+    let _gone = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+}
+
+/// The parts of a recipe that the toy understands.
+fn recipe(job: &Job) -> Result<TrainConfig, String> {
+    let train: TrainSection = serde_json::from_value(job.train.clone()).map_err(|error| error.to_string())?;
+    let params = Assignment::from_json(&job.params)?;
+    catalogue::resolve(&train, &params).map_err(|error| error.to_string())
+}
+
+fn run(job: &Job, lines: &Receiver<ToTrainer>) {
+    let epoch = job.epoch;
+    let fail = |step, reason, message| say(&FromTrainer::Failed { epoch, step, reason, message });
+    let config = match recipe(job) {
+        Ok(config) => config,
+        Err(message) => return fail(0, FailureKind::Config, message),
+    };
+    let mut toy = Toy::new(&config);
+    if let Some(files) = &job.resume {
+        toy = match files::read(files, &config) {
+            Ok(toy) => toy,
+            Err(message) => return fail(0, FailureKind::Checkpoint, message),
+        };
+    }
+    let total = match config.length {
+        Length::Epochs(epochs) => u64::from(epochs) * STEPS_PER_EPOCH,
+        Length::Steps(steps) => steps,
+    };
+    say(&FromTrainer::Started { epoch, step: toy.step, total_steps: Some(total) });
+    let faults = Faults::from_environment(job.trial.number);
+    let pace = std::env::var("SPOTSWEEP_STUB_STEP_US")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .map(Duration::from_micros);
+    let mut last_checkpoint = (toy.step, Instant::now());
+    while toy.step < total {
+        match faults.at(toy.step) {
+            None => {}
+            Some(Fault::Diverge) => {
+                return fail(toy.step, FailureKind::Diverged, "the loss is NaN".to_owned());
+            }
+            Some(Fault::OutOfMemory) => {
+                return fail(toy.step, FailureKind::OutOfMemory, "planned".to_owned());
+            }
+            Some(fault) => fault.act(),
+        }
+        toy.train_step();
+        if let Some(pace) = pace {
+            std::thread::sleep(pace);
+        }
+        if toy.step.is_multiple_of(REPORT_EVERY) || toy.step == total {
+            say(&FromTrainer::Report {
+                epoch,
+                step: toy.step,
+                data_epoch: data_epoch(&toy),
+                metrics: toy.metrics(),
+            });
+        }
+        let due = match job.checkpoint.every {
+            Every::Steps(steps) => toy.step - last_checkpoint.0 >= steps,
+            Every::Seconds(seconds) => last_checkpoint.1.elapsed().as_secs_f64() >= seconds,
+        };
+        if due && toy.step < total {
+            last_checkpoint = (toy.step, Instant::now());
+            checkpoint(job, &toy, false);
+        }
+        while let Ok(message) = lines.try_recv() {
+            match message {
+                ToTrainer::Stop { epoch: meant, checkpoint: wanted } if meant == epoch => {
+                    if wanted {
+                        checkpoint(job, &toy, false);
+                    }
+                    return say(&FromTrainer::Stopped { epoch, step: toy.step });
+                }
+                ToTrainer::Checkpoint { epoch: meant } if meant == epoch => checkpoint(job, &toy, false),
+                ToTrainer::Exit => std::process::exit(0),
+                ToTrainer::Stop { .. } | ToTrainer::Checkpoint { .. } | ToTrainer::Run(_) => {}
+            }
+        }
+    }
+    checkpoint(job, &toy, true);
+    say(&FromTrainer::Done {
+        epoch,
+        step: toy.step,
+        metrics: toy.metrics(),
+        weights_digest: toy.weights_digest(),
+    });
+}
+
+#[expect(clippy::cast_precision_loss, reason = "steps of a toy")]
+fn data_epoch(toy: &Toy) -> f64 {
+    toy.step as f64 / STEPS_PER_EPOCH as f64
+}
+
+fn checkpoint(job: &Job, toy: &Toy, last: bool) {
+    let files = CheckpointFiles {
+        step: toy.step,
+        weights: job.scratch_dir.join(format!("{}-{last}-weights.safetensors", toy.step)),
+        state: job.scratch_dir.join(format!("{}-{last}-state.safetensors", toy.step)),
+    };
+    match files::write(&files, toy) {
+        Ok(()) => say(&FromTrainer::Checkpoint { epoch: job.epoch, files, last }),
+        Err(error) => eprintln!("stub-trainer: no checkpoint at step {}: {error}", toy.step),
+    }
+}
+
+/// Metrics by name as the protocol carries them.
+fn metric_map(metrics: &[(&str, f64)]) -> Map<String, Value> {
+    metrics.iter().map(|(name, value)| ((*name).to_owned(), Value::from(*value))).collect()
+}
