@@ -38,5 +38,19 @@ pub struct Objective {
 /// Metrics reported together. Names are few and repeat in every report, so they are shared.
 pub type Metrics = Vec<(MetricName, f64)>;
 
+/// The metrics that the catalogue's models report. Accuracies are shares in [0, 1]; losses are means over samples;
+/// `val_…` is there when `validation_fraction` is above 0; `test_…` comes once, with the final weights.
+pub const KNOWN_METRICS: [&str; 9] = [
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "test_loss",
+    "test_accuracy",
+    "learning_rate",
+    "samples_per_second",
+    "seconds",
+];
+
 /// Metrics of wall-clock time: they differ from run to run, and comparisons of curves leave them out.
 pub const TIMING_METRICS: [&str; 2] = ["samples_per_second", "seconds"];

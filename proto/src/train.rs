@@ -4,7 +4,10 @@
 //! the coordinator (to check a sweep before anything runs) and in the trainer (to run it): one code, one
 //! meaning. Nothing here may depend on libtorch.
 
-use crate::{catalogue::Dataset, ids::DataName};
+use crate::{
+    catalogue::{Dataset, ModelKind},
+    ids::DataName,
+};
 use serde::{Deserialize, Serialize};
 
 /// The whole recipe of a trial. Two trials with equal recipes, on one kind of device, end with equal bits.
@@ -104,6 +107,21 @@ pub enum ModelConfig {
         /// Batch normalisation behind each convolution (Ioffe & Szegedy, 2015).
         batch_norm: bool,
     },
+}
+
+impl ModelConfig {
+    /// Which model it is.
+    #[must_use]
+    pub fn kind(&self) -> ModelKind {
+        match self {
+            Self::Noop => ModelKind::Noop,
+            Self::Logistic { .. } => ModelKind::Logistic,
+            Self::Softmax => ModelKind::Softmax,
+            Self::Mlp { .. } => ModelKind::Mlp,
+            Self::FixedCnn { .. } => ModelKind::FixedCnn,
+            Self::Cnn { .. } => ModelKind::Cnn,
+        }
+    }
 }
 
 /// Activation functions.

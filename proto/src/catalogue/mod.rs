@@ -15,6 +15,7 @@ mod read;
 pub mod rows;
 
 pub use config::resolve;
+pub(crate) use config::unknown_key;
 pub use datasets::{DATASETS, Dataset};
 pub use hyperparameters::{HYPERPARAMETERS, Hyperparameter};
 pub use models::{MODELS, ModelKind};

@@ -4,14 +4,28 @@
 //! wire adapter take it as it is.
 
 use crate::{
+    digest::Digest,
     ids::{DataName, SweepName},
     metric::Objective,
+    value::Assignment,
 };
 use serde::{Deserialize, Serialize};
 
+mod against_catalogue;
+mod diagnostic;
+mod draw;
+mod parameters;
+mod parse;
+mod section;
+mod sections;
 pub mod space;
+mod summary;
+mod yaml;
 
+pub use diagnostic::{Diagnostic, Diagnostics, Place};
+pub use parse::parse;
 use space::Space;
+pub use summary::{ParameterSummary, Summary, TrialSummary};
 
 /// One submitted search.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -122,5 +136,24 @@ impl SweepSpec {
     #[must_use]
     pub fn trials(&self) -> u32 {
         self.space.trials(self.method, self.run_cap)
+    }
+
+    /// The parameters of trial `number`, below [`SweepSpec::trials`].
+    #[must_use]
+    pub fn assignment(&self, number: u32) -> Assignment {
+        self.space.assignment(self.method, number)
+    }
+
+    /// Equal for sweeps that run the same, however their files are written: BLAKE3 of the specification in JSON,
+    /// whose order of fields is that of the types.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        let mut hasher = blake3::Hasher::new();
+        #[expect(
+            clippy::expect_used,
+            reason = "no map with keys that are not text, and a hasher takes every write"
+        )]
+        serde_json::to_writer(&mut hasher, self).expect("a specification is JSON");
+        Digest(*hasher.finalize().as_bytes())
     }
 }

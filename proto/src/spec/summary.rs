@@ -1,0 +1,166 @@
+//! What a sweep would run, for people to look at before it does.
+
+use super::{
+    Method, SweepSpec,
+    space::{Domain, Parameter},
+};
+use crate::{
+    catalogue::{self, Hyperparameter, ModelKind},
+    limits::VALUES_PER_PARAMETER,
+    train::{Length, TrainConfig},
+    value::Assignment,
+};
+use serde::Serialize;
+use std::collections::{BTreeMap, HashSet};
+
+/// Trials that a summary shows.
+const SHOWN: u32 = 5;
+/// Trials that a summary looks at to count models and repetitions.
+const COUNTED: u32 = 20_000;
+
+/// What a sweep would run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// The sweep's name.
+    pub name: String,
+    /// `grid` or `random`.
+    pub method: &'static str,
+    /// How many trials it has.
+    pub trials: u32,
+    /// How many a grid would have without `run_cap`; `None` for a random search.
+    pub grid_trials: Option<u64>,
+    /// Its parameters, in the order of the file.
+    pub parameters: Vec<ParameterSummary>,
+    /// Trials by model, over the first `counted` trials.
+    pub models: BTreeMap<&'static str, u32>,
+    /// Trials over which `models` and `repeated` were counted.
+    pub counted: u32,
+    /// Trials that train exactly what an earlier one trains, because they differ only in parameters that their
+    /// model does not have.
+    pub repeated: u32,
+    /// The first trials.
+    pub first: Vec<TrialSummary>,
+}
+
+/// One parameter.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ParameterSummary {
+    /// Its name.
+    pub name: String,
+    /// Its distribution.
+    pub distribution: &'static str,
+    /// How many values a grid of it has; `None` if they cannot be counted.
+    pub values: Option<u64>,
+    /// Its values in words, cut where they are many.
+    pub shown: String,
+    /// The models of the sweep that have it.
+    pub models: Vec<&'static str>,
+}
+
+/// One trial.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TrialSummary {
+    /// Its place in the sweep.
+    pub number: u32,
+    /// Its parameters.
+    pub params: serde_json::Map<String, serde_json::Value>,
+    /// Its whole recipe, every default filled in.
+    pub recipe: TrainConfig,
+}
+
+impl SweepSpec {
+    /// What the sweep would run.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        let trials = self.trials();
+        let counted = trials.min(COUNTED);
+        let (mut models, mut recipes, mut repeated) = (BTreeMap::new(), HashSet::new(), 0);
+        let mut first = Vec::new();
+        for number in 0..counted {
+            let assignment = self.space.assignment(self.method, number);
+            let Ok(recipe) = catalogue::resolve(&self.train, &assignment) else { continue };
+            *models.entry(recipe.model.kind().name()).or_insert(0) += 1;
+            // JSON is canonical here: the order of the fields is that of the type.
+            let canonical = serde_json::to_vec(&recipe).unwrap_or_default();
+            if !recipes.insert(blake3::hash(&canonical)) {
+                repeated += 1;
+            }
+            if number < SHOWN {
+                first.push(TrialSummary { number, params: Assignment::to_json(&assignment), recipe });
+            }
+        }
+        let kinds: Vec<ModelKind> = models.keys().filter_map(|name| ModelKind::named(name)).collect();
+        Summary {
+            name: self.name.to_string(),
+            method: match self.method {
+                Method::Grid => "grid",
+                Method::Random { .. } => "random",
+            },
+            trials,
+            grid_trials: match self.method {
+                Method::Grid => Some(self.space.grid_trials()),
+                Method::Random { .. } => None,
+            },
+            parameters: self.space.0.iter().map(|p| summary_of(p, &kinds)).collect(),
+            models,
+            counted,
+            repeated,
+            first,
+        }
+    }
+}
+
+fn summary_of(parameter: &Parameter, kinds: &[ModelKind]) -> ParameterSummary {
+    let row = Hyperparameter::named(catalogue::canonical(&parameter.name));
+    ParameterSummary {
+        name: parameter.name.to_string(),
+        distribution: parameter.domain.distribution(),
+        values: parameter.domain.grid_size(),
+        shown: in_words(&parameter.domain),
+        models: kinds
+            .iter()
+            .filter(|kind| row.is_some_and(|row| row.models.contains(kind)))
+            .map(|k| k.name())
+            .collect(),
+    }
+}
+
+fn in_words(domain: &Domain) -> String {
+    /// Characters after which a list of values is cut.
+    const WIDTH: usize = 60;
+    match domain {
+        Domain::Constant(value) => value.to_string(),
+        Domain::Categorical { values, .. } => {
+            let mut text = String::new();
+            for (index, value) in values.iter().take(VALUES_PER_PARAMETER).enumerate() {
+                if text.len() > WIDTH {
+                    return format!("{text}, … ({} values)", values.len());
+                }
+                text = if index == 0 { value.to_string() } else { format!("{text}, {value}") };
+            }
+            text
+        }
+        Domain::IntUniform { min, max } => format!("{min} to {max}"),
+        Domain::Uniform { min, max }
+        | Domain::LogUniformValues { min, max }
+        | Domain::InvLogUniformValues { min, max } => format!("{min} to {max}"),
+        Domain::QUniform { min, max, q } | Domain::QLogUniformValues { min, max, q } => {
+            format!("{min} to {max} in steps of {}", q.size())
+        }
+        Domain::Normal { mu, sigma } | Domain::LogNormal { mu, sigma } => format!("mu {mu}, sigma {sigma}"),
+        Domain::QNormal { mu, sigma, q } | Domain::QLogNormal { mu, sigma, q } => {
+            format!("mu {mu}, sigma {sigma} in steps of {}", q.size())
+        }
+    }
+}
+
+impl TrialSummary {
+    /// How long it trains, in words.
+    #[must_use]
+    pub fn length(&self) -> String {
+        match self.recipe.length {
+            Length::Epochs(epochs) => format!("{epochs} epochs"),
+            Length::Steps(steps) => format!("{steps} steps"),
+        }
+    }
+}
