@@ -1,1 +1,9 @@
-//! Placeholder while the house is laid out.
+//! The coordinator: everything around the pure engine.
+//!
+//! `driver` is the one loop (receive, journal, step, perform), `store` the journal and the history, `grpc` the
+//! services, `queries` what clients are shown, `objects` the checkpoints' store, `server` all of it together.
+//! Decisions belong to `spotsweep-engine`, never here.
+
+pub mod error;
+
+pub use error::{Code, Problem};

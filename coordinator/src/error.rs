@@ -1,0 +1,245 @@
+//! Every error that a person or a program outside may see: one stable word, one gRPC code, one exit status each.
+//!
+//! Owns the table and the way of an error over the wire. Errors inside the crate are typed (`StoreError`, …) and
+//! become a [`Problem`] at the edge, once.
+
+use prost::Message as _;
+use spotsweep_wire::v1;
+use std::fmt;
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $word:literal, $grpc:ident, $exit:literal;)*) => {
+        /// What kind of error it is. Its word never changes.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Code {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Code {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The stable word.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $word,)* }
+            }
+
+            /// The code that gRPC gives it.
+            #[must_use]
+            pub fn grpc(self) -> tonic::Code {
+                match self { $(Self::$name => tonic::Code::$grpc,)* }
+            }
+
+            /// The exit status of a command that ends with it.
+            #[must_use]
+            pub fn exit_status(self) -> u8 {
+                match self { $(Self::$name => $exit,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// A defect of this program.
+    Internal = "internal", Internal, 1;
+    /// A request that makes no sense: a bad name, a field out of range, a message that is none.
+    BadRequest = "bad_request", InvalidArgument, 2;
+    /// The sweep file has errors; the message holds all that were found.
+    BadSweepFile = "bad_sweep_file", InvalidArgument, 2;
+    /// A message over its limit.
+    TooLarge = "too_large", OutOfRange, 2;
+    /// Asked to listen where strangers could come in.
+    NotLoopback = "not_loopback", InvalidArgument, 2;
+    /// No sweep of that name.
+    NoSuchSweep = "no_such_sweep", NotFound, 3;
+    /// No trial of that number.
+    NoSuchTrial = "no_such_trial", NotFound, 3;
+    /// The trial keeps no checkpoint (of the kind asked for).
+    NoCheckpoint = "no_checkpoint", NotFound, 3;
+    /// There is no coordinator's folder there.
+    NoFolder = "no_folder", NotFound, 3;
+    /// It has ended, so nothing can be done to it.
+    AlreadyEnded = "already_ended", FailedPrecondition, 4;
+    /// The coordinator holds as many sweeps as it can.
+    TooManySweeps = "too_many_sweeps", ResourceExhausted, 4;
+    /// Agent and coordinator speak different versions of the contract.
+    ProtocolMismatch = "protocol_mismatch", FailedPrecondition, 4;
+    /// A worker or watcher does not read what it is sent.
+    TooSlow = "too_slow", ResourceExhausted, 4;
+    /// The coordinator is not there or does not answer.
+    Unreachable = "unreachable", Unavailable, 5;
+    /// The coordinator is going down.
+    ShuttingDown = "shutting_down", Unavailable, 5;
+    /// The journal cannot be written just now (disk full); it is tried again.
+    StorageStalled = "storage_stalled", Unavailable, 5;
+    /// Another coordinator has the folder, or the address is taken.
+    InUse = "in_use", FailedPrecondition, 6;
+    /// A file of the folder is damaged, beyond what may be cut off.
+    Damaged = "damaged", DataLoss, 7;
+    /// The folder was written by a newer program.
+    NewerFormat = "newer_format", FailedPrecondition, 7;
+    /// Another error of the disk or object store.
+    Storage = "storage", Aborted, 7;
+}
+
+impl Code {
+    /// The code of that word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|code| code.as_str() == word)
+    }
+
+    /// The nearest code of our own for an error that some other layer made (a proxy, tonic itself).
+    fn from_grpc(code: tonic::Code) -> Self {
+        match code {
+            tonic::Code::Unavailable | tonic::Code::DeadlineExceeded | tonic::Code::Cancelled => {
+                Self::Unreachable
+            }
+            tonic::Code::OutOfRange | tonic::Code::ResourceExhausted => Self::TooLarge,
+            tonic::Code::InvalidArgument | tonic::Code::Unimplemented => Self::BadRequest,
+            tonic::Code::Ok
+            | tonic::Code::Unknown
+            | tonic::Code::NotFound
+            | tonic::Code::AlreadyExists
+            | tonic::Code::PermissionDenied
+            | tonic::Code::FailedPrecondition
+            | tonic::Code::Aborted
+            | tonic::Code::Internal
+            | tonic::Code::DataLoss
+            | tonic::Code::Unauthenticated => Self::Internal,
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// An error at the edge: what people read and what goes over the wire.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Problem {
+    /// Which kind.
+    pub code: Code,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it; empty where there is nothing to say.
+    pub hint: String,
+}
+
+impl Problem {
+    /// Without a hint.
+    #[must_use]
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: String::new() }
+    }
+
+    /// With what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = hint.into();
+        self
+    }
+
+    /// A defect: `error` and its sources in one line.
+    #[must_use]
+    pub fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self::new(Code::Internal, chain(error))
+    }
+
+    /// What a client got back.
+    #[must_use]
+    pub fn from_status(status: &tonic::Status) -> Self {
+        if let Ok(info) = v1::ErrorInfo::decode(status.details())
+            && let Some(code) = Code::from_word(&info.code)
+        {
+            return Self { code, message: info.message, hint: info.hint };
+        }
+        let code = Code::from_grpc(status.code());
+        let hint = match code {
+            Code::Unreachable => "is the coordinator running, and is its address right?",
+            _ => "",
+        };
+        Self::new(code, status.message()).hint(hint)
+    }
+}
+
+/// An error and its sources, joined by colons.
+#[must_use]
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(next) = source {
+        let next_text = next.to_string();
+        // Transparent layers repeat their source's text.
+        if !text.ends_with(&next_text) {
+            text.push_str(": ");
+            text.push_str(&next_text);
+        }
+        source = next.source();
+    }
+    text
+}
+
+impl From<Problem> for tonic::Status {
+    fn from(problem: Problem) -> Self {
+        let grpc = problem.code.grpc();
+        let info = v1::ErrorInfo {
+            code: problem.code.as_str().to_owned(),
+            message: problem.message.clone(),
+            hint: problem.hint,
+        };
+        // Headers carry the message: long ones (a sweep file with many errors) go in the details only, which
+        // are limited too, by the 16 KiB of headers that HTTP/2 peers usually accept.
+        let short: String = problem.message.chars().take(STATUS_MESSAGE_CHARS).collect();
+        Self::with_details(grpc, short, cut(info).encode_to_vec().into())
+    }
+}
+
+/// Longest message in a gRPC status, in characters.
+const STATUS_MESSAGE_CHARS: usize = 300;
+/// Longest message and hint in a status' details, in bytes; base64 makes them 4/3 as long on the wire.
+const DETAIL_BYTES: usize = 6 << 10;
+
+fn cut(mut info: v1::ErrorInfo) -> v1::ErrorInfo {
+    for text in [&mut info.message, &mut info.hint] {
+        if text.len() > DETAIL_BYTES {
+            let end = (0..=DETAIL_BYTES).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+            text.truncate(end);
+            text.push('…');
+        }
+    }
+    info
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_word_of_its_own() {
+        let mut words: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), Code::ALL.len());
+        assert!(Code::ALL.iter().all(|code| Code::from_word(code.as_str()) == Some(*code)));
+    }
+
+    #[test]
+    fn a_problem_survives_the_wire() {
+        for &code in Code::ALL {
+            let problem = Problem::new(code, "no").hint("try this");
+            assert_eq!(Problem::from_status(&problem.clone().into()), problem);
+        }
+    }
+
+    #[test]
+    fn a_problem_of_a_megabyte_fits_into_headers() {
+        let status = tonic::Status::from(Problem::new(Code::BadSweepFile, "é".repeat(1 << 20)));
+        assert!(status.details().len() < 8 << 10);
+        assert_eq!(Problem::from_status(&status).code, Code::BadSweepFile);
+    }
+}
