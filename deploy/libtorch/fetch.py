@@ -93,7 +93,10 @@ def _take(wheel: Wheel, source, into: str, progress: Progress) -> None:
     chosen = wheels.plan(wheel, members, rows)
     with progress.part(wheel.project + " " + wheel.version, sum(m.packed_bytes for m in chosen)) as advance:
         wheels.extract(wheel, source, chosen, rows, into, advance)
-    with open(os.path.join(into, wheel.record), "wb") as file:
+    # RECORD stays beside what it vouches for: `is_whole` reads it.
+    kept = os.path.join(into, wheel.record)
+    os.makedirs(os.path.dirname(kept), exist_ok=True)
+    with open(kept, "wb") as file:
         file.write(text)
 
 
