@@ -63,19 +63,61 @@ pub fn canonical(name: &ParameterName) -> &str {
 /// The candidate that is nearest to `word`, if one is near enough to be what was meant.
 #[must_use]
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // Jaro-Winkler favours a common beginning, as in `learn_rate`; below 0.8 suggestions are guesses. Long
-    // words are no typing errors, and comparing them would take time.
+    // Long words are no typing errors, and comparing them would take time.
     if word.len() > 64 {
         return None;
     }
-    let lower = word.to_ascii_lowercase().replace('-', "_");
+    let word = word.to_ascii_lowercase().replace('-', "_");
+    let meant = SYNONYMS.iter().find(|(_, others)| others.contains(&word.as_str())).map(|(name, _)| *name);
+    let score = |candidate: &str| {
+        let plain = candidate.replace('-', "_");
+        let edits = strsim::osa_distance(&word, &plain);
+        // One slip of the finger in a short word, two in a longer one. Jaro-Winkler also knows a common
+        // beginning, as in `learn_rate`; below 0.8 its suggestions are guesses.
+        let slips = word.len() > 1 && edits <= if word.len() < 6 { 1 } else { 2 };
+        let alike = strsim::jaro_winkler(&word, &plain);
+        if meant == Some(candidate) {
+            2.0
+        } else if slips {
+            1.0 + alike
+        } else {
+            alike
+        }
+    };
     candidates
         .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(&lower, &candidate.replace('-', "_")), candidate))
+        .map(|candidate| (score(candidate), candidate))
         .filter(|(score, _)| *score >= 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate)
 }
+
+/// What other programs and people call things.
+const SYNONYMS: &[(&str, &[&str])] = &[
+    ("learning_rate", &["lr", "eta", "step_size"]),
+    ("batch_size", &["bs", "batch", "minibatch", "mini_batch_size"]),
+    ("weight_decay", &["wd", "l2", "decay"]),
+    ("optimizer", &["opt", "optim", "optimiser"]),
+    ("schedule", &["scheduler", "lr_schedule", "lr_scheduler"]),
+    ("warmup_steps", &["warmup"]),
+    ("clip_norm", &["clip", "grad_clip", "max_grad_norm", "gradient_clipping"]),
+    ("epsilon", &["eps"]),
+    ("hidden", &["layers", "units", "width", "widths", "hidden_size", "hidden_sizes", "hidden_layers"]),
+    ("channels", &["filters", "kernels"]),
+    ("batch_norm", &["bn", "batchnorm"]),
+    ("validation_fraction", &["val_split", "validation_split"]),
+    ("epochs", &["epoch", "num_epochs", "n_epochs", "max_epochs"]),
+    ("steps", &["iterations", "iters", "max_steps", "num_steps"]),
+    ("precision", &["dtype", "amp"]),
+    ("init", &["initializer", "initialization"]),
+    ("model", &["net", "network", "arch", "architecture"]),
+    ("data", &["dataset"]),
+    ("threads", &["num_threads", "cpus", "workers"]),
+    ("seed", &["random_seed", "random_state"]),
+    ("run_cap", &["max_trials", "num_trials", "n_trials", "num_samples", "count"]),
+    ("metric", &["objective"]),
+    ("parameters", &["params", "hyperparameters", "space"]),
+];
 
 /// `` `a`, `b`, `c` ``, for lists of what is valid.
 #[must_use]

@@ -52,11 +52,14 @@ impl Hyperparameter {
             },
             Kind::Bool => match value {
                 ParamValue::Bool(b) => Ok(Typed::Bool(*b)),
-                ParamValue::Null
-                | ParamValue::Int(_)
-                | ParamValue::Float(_)
-                | ParamValue::Text(_)
-                | ParamValue::List(_) => Err(mismatch()),
+                ParamValue::Text(text) => Err(match text.to_ascii_lowercase().as_str() {
+                    "yes" | "on" | "true" => mismatch().hint("write true"),
+                    "no" | "off" | "false" => mismatch().hint("write false"),
+                    _ => mismatch(),
+                }),
+                ParamValue::Null | ParamValue::Int(_) | ParamValue::Float(_) | ParamValue::List(_) => {
+                    Err(mismatch())
+                }
             },
             Kind::Choice(words) => {
                 choose(value, words.iter().copied()).map(Typed::Word).map_err(|near| hinted(mismatch(), near))

@@ -27,11 +27,13 @@ use std::collections::HashMap;
 const TRIALS: u32 = 1000;
 /// Draws of unbounded distributions that are checked on reading.
 const DRAWS: u32 = 20_000;
-/// Trials that may be reported for contradicting themselves.
+/// Trials that may be reported for contradicting themselves, and wrong values of one parameter.
 const FAULTS: usize = 3;
 
 pub(super) fn check(spec: &SweepSpec, places: &Places, report: &mut Report<'_>) {
-    size(spec, places, report);
+    if places.method_known {
+        size(spec, places, report);
+    }
     let models = models_of(spec);
     let mut rows: HashMap<&str, &Parameter> = HashMap::new();
     for (parameter, place) in spec.space.0.iter().zip(&places.parameters) {
@@ -191,9 +193,7 @@ fn values(row: &Hyperparameter, parameter: &Parameter, items: &[Span], name: Spa
     };
     let ends = match &parameter.domain {
         Domain::Constant(value) => return one(value, items.first()),
-        Domain::Categorical { values, .. } => {
-            return values.iter().enumerate().for_each(|(index, value)| one(value, items.get(index)));
-        }
+        Domain::Categorical { values, .. } => return listed_values(row, values, items, name, report),
         Domain::IntUniform { min, max } => Some((ParamValue::Int(*min), ParamValue::Int(*max))),
         Domain::Uniform { min, max }
         | Domain::LogUniformValues { min, max }
@@ -231,6 +231,28 @@ fn values(row: &Hyperparameter, parameter: &Parameter, items: &[Span], name: Spa
     if let Some((min, max)) = ends {
         one(&min, items.first());
         one(&max, items.get(1));
+    }
+}
+
+/// The values of a list, of which a few wrong ones stand for all.
+fn listed_values(
+    row: &Hyperparameter,
+    values: &[ParamValue],
+    items: &[Span],
+    name: Span,
+    report: &mut Report<'_>,
+) {
+    let mut wrong =
+        values.iter().enumerate().filter_map(|(index, value)| Some((index, row.check(value).err()?)));
+    for (index, error) in wrong.by_ref().take(FAULTS) {
+        report.push(Some(items.get(index).copied().unwrap_or(name)), error.message, error.hint);
+    }
+    if let Some((index, _)) = wrong.next() {
+        let rest = 1 + wrong.count();
+        report.error(
+            items.get(index).copied().unwrap_or(name),
+            format!("{rest} more values of {} are wrong", row.name),
+        );
     }
 }
 

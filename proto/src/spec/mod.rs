@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 mod against_catalogue;
 mod diagnostic;
+mod domain;
 mod draw;
 mod parameters;
 mod parse;

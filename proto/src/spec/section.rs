@@ -42,27 +42,27 @@ impl<'n> Section<'n> {
         self.entries.iter().find(|entry| entry.key == key)
     }
 
-    /// Reports every key that is not among `valid`. `advice` may know better than the nearest valid key.
-    pub(super) fn only(
+    /// Reports every key that is not among `valid`, and returns what was probably meant by them. `advice` may
+    /// know better than the nearest valid key.
+    pub(super) fn only<'v>(
         &self,
-        valid: &[&str],
+        valid: &[&'v str],
         report: &mut Report<'_>,
         advice: impl Fn(&str) -> Option<(String, String)>,
-    ) {
+    ) -> Vec<&'v str> {
+        let mut meant = Vec::new();
         for entry in self.entries.iter().filter(|entry| !valid.contains(&entry.key.as_str())) {
-            let (message, hint) = match (advice(&entry.key), nearest(&entry.key, valid.iter().copied())) {
+            let near = nearest(&entry.key, valid.iter().copied());
+            meant.extend(near);
+            let message = || format!("{} has no key {}", self.what, quoted(&entry.key));
+            let (message, hint) = match (advice(&entry.key), near) {
                 (Some((message, hint)), _) => (message, hint),
-                (None, Some(near)) => (
-                    format!("{} has no key {}", self.what, quoted(&entry.key)),
-                    format!("did you mean {near}?"),
-                ),
-                (None, None) => (
-                    format!("{} has no key {}", self.what, quoted(&entry.key)),
-                    format!("valid keys: {}", listed(valid.iter().copied())),
-                ),
+                (None, Some(near)) => (message(), format!("did you mean {near}?")),
+                (None, None) => (message(), format!("valid keys: {}", listed(valid.iter().copied()))),
             };
             report.error_hint(entry.key_span, message, hint);
         }
+        meant
     }
 
     pub(super) fn text(&self, key: &str, report: &mut Report<'_>) -> Option<(&'n str, Span)> {
@@ -91,7 +91,9 @@ impl<'n> Section<'n> {
     ) -> Option<i64> {
         let node = &self.get(key)?.node;
         let (min, max) = (*range.start(), *range.end());
-        let message = if max == i64::MAX {
+        let message = if min == i64::MIN && max == i64::MAX {
+            format!("{key} is an integer")
+        } else if max == i64::MAX {
             format!("{key} is an integer of at least {min}")
         } else {
             format!("{key} is an integer in [{min}, {max}]")

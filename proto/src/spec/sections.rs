@@ -20,6 +20,8 @@ use crate::{
 /// Where things stand in the file, for checks that need the whole sweep.
 pub(super) struct Places {
     pub(super) method: Option<Span>,
+    /// Whether the method is valid, so that it makes sense to count trials.
+    pub(super) method_known: bool,
     pub(super) metric: Option<Span>,
     pub(super) train: Option<Span>,
     pub(super) train_keys: Vec<(String, Span)>,
@@ -62,12 +64,13 @@ pub(super) fn read(
         "name: ..., method: grid, parameters: {...}, train: {...}",
         report,
     )?;
-    top.only(KEYS, report, top_advice);
+    let meant = top.only(KEYS, report, top_advice);
     let method_span = top.get("method").map(|entry| entry.node.span);
     let (space, parameter_places) = match top.get("parameters") {
         Some(entry) => parameters::read(&entry.node, report),
         None => (Space::default(), Vec::new()),
     };
+    let method = method(&top, meant.contains(&"method"), report);
     let section = |key: &str| top.get(key).map(|entry| &entry.node);
     let train_node = section("train");
     let spec = SweepSpec {
@@ -76,7 +79,7 @@ pub(super) fn read(
             .and_then(|(text, span)| named(SweepName::new(text), span, report))
             .unwrap_or(default_name),
         description: top.text("description", report).map(|(text, _)| text.to_owned()).unwrap_or_default(),
-        method: method(&top, report),
+        method: method.unwrap_or(Method::Grid),
         objective: section("metric").and_then(|node| metric(node, report)),
         space,
         run_cap: top
@@ -97,6 +100,7 @@ pub(super) fn read(
     };
     let places = Places {
         method: method_span,
+        method_known: method.is_some(),
         metric: section("metric").map(|node| match &node.value {
             Value::Mapping(entries) => {
                 entries.iter().find(|e| e.key == "name").map_or(node.span, |e| e.node.span)
@@ -154,16 +158,15 @@ fn named<T, E: std::fmt::Display>(name: Result<T, E>, span: Span, report: &mut R
     name.map_err(|error| report.error(span, error.to_string())).ok()
 }
 
-fn method(top: &Section<'_>, report: &mut Report<'_>) -> Method {
+fn method(top: &Section<'_>, misspelled: bool, report: &mut Report<'_>) -> Option<Method> {
     let seed_entry = top.get("seed");
     let seed =
         top.integer("seed", 0..=i64::MAX, report).and_then(|seed| u64::try_from(seed).ok()).unwrap_or(0);
-    if top.get("method").is_none() {
+    if top.get("method").is_none() && !misspelled {
         report.error_hint(top.span, "the sweep has no method", "add `method: grid` or `method: random`");
-        return Method::Grid;
     }
-    match top.text("method", report) {
-        Some(("grid", _)) => {
+    match top.text("method", report)? {
+        ("grid", _) => {
             if let Some(entry) = seed_entry {
                 report.error_hint(
                     entry.key_span,
@@ -171,30 +174,25 @@ fn method(top: &Section<'_>, report: &mut Report<'_>) -> Method {
                     "for the seed of training write `train: {seed: ...}`",
                 );
             }
-            Method::Grid
+            Some(Method::Grid)
         }
-        Some(("random", _)) => Method::Random { seed },
-        Some((other, span)) => {
-            let (message, hint) = match other {
-                "bayes" => {
-                    ("bayes is not supported yet".to_owned(), "use `method: random` with run_cap".to_owned())
-                }
-                _ => (
-                    format!("there is no method {}", quoted(other)),
-                    nearest(other, ["grid", "random"])
-                        .map_or("one of grid, random".to_owned(), |near| format!("did you mean {near}?")),
-                ),
-            };
-            report.error_hint(span, message, hint);
-            Method::Grid
+        ("random", _) => Some(Method::Random { seed }),
+        ("bayes", span) => {
+            report.error_hint(span, "bayes is not supported yet", "use `method: random` with run_cap");
+            None
         }
-        None => Method::Grid,
+        (other, span) => {
+            let near = nearest(other, ["grid", "random"]);
+            let hint = near.map_or("one of grid, random".to_owned(), |near| format!("did you mean {near}?"));
+            report.error_hint(span, format!("there is no method {}", quoted(other)), hint);
+            None
+        }
     }
 }
 
 fn metric(node: &Node, report: &mut Report<'_>) -> Option<Objective> {
     let section = Section::of(node, "metric", "metric: {name: val_accuracy, goal: maximize}", report)?;
-    section.only(&["name", "goal", "target"], report, |_| None);
+    let meant = section.only(&["name", "goal", "target"], report, |_| None);
     let goal = match section.text("goal", report) {
         Some(("minimize", _)) => Some(Goal::Minimize),
         Some(("maximize", _)) => Some(Goal::Maximize),
@@ -212,7 +210,7 @@ fn metric(node: &Node, report: &mut Report<'_>) -> Option<Objective> {
         None => Some(Goal::Minimize),
     };
     let target = section.any_number("target", report).map(|(target, _)| target);
-    if section.get("name").is_none() {
+    if section.get("name").is_none() && !meant.contains(&"name") {
         report.error_hint(
             section.span,
             "metric has no name",

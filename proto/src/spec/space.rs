@@ -178,7 +178,7 @@ impl Domain {
         match self {
             Self::Constant(_) => Some(1),
             Self::Categorical { values, probabilities: _ } => u64::try_from(values.len()).ok(),
-            Self::IntUniform { min, max } => max.checked_sub(*min)?.checked_add(1)?.try_into().ok(),
+            Self::IntUniform { min, max } => Some(max.abs_diff(*min).saturating_add(1)),
             Self::QUniform { min, max, q } => {
                 let (low, high) = q.multiples(*min, *max)?;
                 u64::try_from(high - low + 1).ok()
@@ -196,15 +196,14 @@ impl Domain {
 
     /// The value at `index` of a grid, from 0, below [`Domain::grid_size`].
     fn grid_value(&self, index: u64) -> ParamValue {
-        let index_i64 = i64::try_from(index).unwrap_or(i64::MAX);
         match self {
             Self::Constant(value) => value.clone(),
             Self::Categorical { values, probabilities: _ } => {
                 usize::try_from(index).ok().and_then(|i| values.get(i)).cloned().unwrap_or(ParamValue::Null)
             }
-            Self::IntUniform { min, .. } => ParamValue::Int(min.saturating_add(index_i64)),
+            Self::IntUniform { min, .. } => ParamValue::Int(min.saturating_add_unsigned(index)),
             Self::QUniform { min, max, q } => match q.multiples(*min, *max) {
-                Some((low, _)) => q.times(low.saturating_add(index_i64)),
+                Some((low, _)) => q.times(low.saturating_add_unsigned(index)),
                 None => ParamValue::Null,
             },
             Self::Uniform { .. }

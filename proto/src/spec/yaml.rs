@@ -80,7 +80,7 @@ pub(super) fn read(text: &str, report: &mut Report<'_>) -> Option<Node> {
                 report.push(
                     Some(span),
                     format!("this is no YAML: {}", error.info()),
-                    syntax_hint(text, span),
+                    syntax_hint(text, span).map(str::to_owned),
                 );
                 return None;
             }
@@ -217,20 +217,34 @@ fn line_span(span: saphyr_parser::Span) -> Span {
 }
 
 /// The most common reasons why a file is no YAML.
-fn syntax_hint(text: &str, span: Span) -> Option<String> {
-    let line = text.lines().nth(span.line.saturating_sub(1)).unwrap_or_default();
-    let indent: String = line.chars().take_while(|c| c.is_whitespace()).collect();
-    if indent.contains('\t') {
-        return Some("indent with spaces, not with tabs".to_owned());
-    }
-    let unclosed = |open: char, close: char| line.matches(open).count() > line.matches(close).count();
-    if unclosed('{', '}') || unclosed('[', ']') {
-        return Some("a bracket that is opened here is not closed".to_owned());
+fn syntax_hint(text: &str, span: Span) -> Option<&'static str> {
+    let lines = || text.lines().take(span.line);
+    let line = lines().last().unwrap_or_default();
+    if line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t') {
+        return Some("indent with spaces, not with tabs");
     }
     if line.matches('"').count() % 2 == 1 || line.matches('\'').count() % 2 == 1 {
-        return Some("a quote that is opened here is not closed".to_owned());
+        return Some("a quote that is opened here is not closed");
     }
-    None
+    let code = |line: &'_ str| line.split(" #").next().unwrap_or_default().to_owned();
+    let count = |brackets: [char; 2]| lines().map(|line| code(line).matches(brackets).count()).sum::<usize>();
+    if count(['{', '[']) > count(['}', ']']) {
+        return Some("a bracket that is opened here or above is not closed");
+    }
+    // `key:value` is one word in YAML.
+    let glued = |line: &str| {
+        let key = line
+            .trim_start()
+            .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+            .next()
+            .unwrap_or_default();
+        let rest = line.trim_start().get(key.len()..).unwrap_or_default();
+        !key.is_empty() && rest.starts_with(':') && rest.chars().nth(1).is_some_and(|c| !c.is_whitespace())
+    };
+    if lines().any(glued) {
+        return Some("a colon needs a space behind it: `key: value`");
+    }
+    Some("keys of one mapping stand in one column, and values that hold `: ` or ` #` in quotes")
 }
 
 /// A plain scalar by the core schema.
