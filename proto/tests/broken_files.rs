@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Longest time that refusing any file may take here, in an unoptimised build on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn refusal(source: &[u8], name: &str) -> String {
     let start = Instant::now();

@@ -225,6 +225,20 @@ fn the_summary_counts_trials_that_repeat_an_earlier_one() {
     assert_eq!(summary.models.into_iter().collect::<Vec<_>>(), [("mlp", 3), ("softmax", 3)]);
 }
 
+#[test]
+fn every_sweep_in_the_documentation_is_right() {
+    let text = include_str!("../../docs/sweep-file.md");
+    let blocks: Vec<_> =
+        text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(blocks.len() >= 2);
+    for block in blocks {
+        read(block);
+    }
+    for metric in spotsweep_proto::metric::KNOWN_METRICS {
+        assert!(text.contains(&format!("`{metric}`")), "{metric} is not documented");
+    }
+}
+
 proptest! {
     #[test]
     fn a_specification_survives_the_journal(

@@ -10,6 +10,9 @@ use crate::{
 };
 use std::ops::RangeInclusive;
 
+/// Most unknown keys of one mapping that are looked into: more than are shown.
+const UNKNOWN_KEYS: usize = 50;
+
 /// One mapping, and what it is called in messages.
 #[derive(Clone, Copy)]
 pub(super) struct Section<'n> {
@@ -51,7 +54,9 @@ impl<'n> Section<'n> {
         advice: impl Fn(&str) -> Option<(String, String)>,
     ) -> Vec<&'v str> {
         let mut meant = Vec::new();
-        for entry in self.entries.iter().filter(|entry| !valid.contains(&entry.key.as_str())) {
+        for entry in
+            self.entries.iter().filter(|entry| !valid.contains(&entry.key.as_str())).take(UNKNOWN_KEYS)
+        {
             let near = nearest(&entry.key, valid.iter().copied());
             meant.extend(near);
             let message = || format!("{} has no key {}", self.what, quoted(&entry.key));
