@@ -6,6 +6,7 @@
 pub mod binaries;
 pub mod chaos;
 pub mod cluster;
+pub mod fake_coordinator;
 pub mod outcome;
 pub mod stub;
 pub mod wait;

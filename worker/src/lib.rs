@@ -1,1 +1,27 @@
-//! Placeholder while the house is laid out.
+//! The agent: takes leases from a coordinator, has trainers do the work, and reports.
+//!
+//! Owns the session with the coordinator (leases held, numbered reports, reconnects), the supervision of one
+//! trainer process per device, the way of checkpoints between a trainer's files and the object store, and what
+//! is known about the machine. It must not know libtorch (that is the trainer's) nor decide who trains what
+//! (that is the engine's).
+//!
+//! [`Agent::new`]`(config, trainers).`[`run`](Agent::run)`(shutdown)` is a whole agent. It is one task, so that
+//! hundreds run in one process; with [`NoopTrainers`] they do everything but train.
+
+mod agent;
+mod attempt;
+mod backoff;
+mod link;
+mod machine;
+mod pace;
+mod reports;
+mod session;
+mod trainer;
+mod wire;
+
+pub use agent::{Agent, AgentConfig, AgentError, Drain};
+pub use attempt::{Attempt, CheckpointRef, LeaseKey, Progress, ReportBody, Sweep, SweepNumber, TrialRef};
+pub use machine::Machine;
+pub use trainer::{
+    Equipment, FoundDevice, HowToStop, Trainer, TrainerError, TrainerEvent, Trainers, noop::NoopTrainers,
+};

@@ -1,0 +1,401 @@
+//! The agent's one task: carries messages between the coordinator, the session and the trainers, and leaves
+//! properly. All decisions are the session's.
+
+use crate::{
+    link::{Link, LinkError, LinkEvent},
+    machine::Machine,
+    reports::Due,
+    session::{Command, Outgoing, Session},
+    trainer::{Equipment, FoundDevice, Trainer, TrainerError, Trainers},
+    wire::{self, FromCoordinator},
+};
+use futures::future::join_all;
+use spotsweep_proto::ids::{Incarnation, WorkerName};
+use spotsweep_wire::{WORKER_PROTOCOL, v1};
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::time::{Instant, Sleep, sleep_until};
+use tonic::transport::Endpoint;
+
+/// Heartbeats until the coordinator says how often it wants them.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Events of one device, and messages of the coordinator, that are taken before the other has its turn.
+const BUDGET: usize = 1024;
+/// Turns after which other tasks of the process have theirs.
+const TURNS: usize = 64;
+/// How long the coordinator may take to end its half of the stream after the goodbye.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
+
+/// What an agent needs to know.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// URL of the coordinator, for instance `http://127.0.0.1:7077`.
+    pub coordinator: String,
+    /// Its name, for people.
+    pub name: WorkerName,
+    /// Facts about the machine.
+    pub machine: Machine,
+}
+
+/// How to leave.
+#[derive(Debug, Clone, Copy)]
+pub struct Drain {
+    /// Time for stopping jobs with a checkpoint and for handing their leases back.
+    pub grace: Duration,
+    /// Whether the coordinator is likely gone too: then the agent leaves as soon as it has no connection.
+    pub orphaned: bool,
+}
+
+/// Why an agent ended other than by being told.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The URL is none.
+    #[error("{url:?} is not the URL of a coordinator\nhint: write it like http://127.0.0.1:7077")]
+    Url {
+        /// What was given.
+        url: String,
+        /// Why it is none.
+        #[source]
+        source: tonic::transport::Error,
+    },
+    /// There is nothing to train with.
+    #[error(transparent)]
+    Trainer(#[from] TrainerError),
+    /// The coordinator does not want this agent.
+    #[error("the coordinator rejected this agent: {message} ({code}){}", hint_line(.hint))]
+    Rejected {
+        /// Its code for the reason.
+        code: String,
+        /// The reason.
+        message: String,
+        /// What to do.
+        hint: String,
+    },
+    /// The system has no source of randomness.
+    #[error("the system gives no random numbers: {0}")]
+    Random(String),
+    /// The time for leaving was up before everything was handed over.
+    #[error(
+        "the grace time was up before the coordinator had taken everything over\nhint: its leases will expire by themselves; a longer --grace-s leaves more time"
+    )]
+    GraceOver,
+}
+
+fn hint_line(hint: &str) -> String {
+    if hint.is_empty() { String::new() } else { format!("\nhint: {hint}") }
+}
+
+/// An agent.
+pub struct Agent {
+    config: AgentConfig,
+    trainers: Box<dyn Trainers>,
+}
+
+impl Agent {
+    /// An agent that is not running yet.
+    pub fn new(config: AgentConfig, trainers: impl Trainers + 'static) -> Self {
+        Self { config, trainers: Box::new(trainers) }
+    }
+
+    /// Runs until `shutdown` says to leave, then stops jobs with a checkpoint, hands leases back and says
+    /// goodbye. Dropping the future leaves without a word.
+    ///
+    /// # Errors
+    /// [`AgentError`] says why it ended otherwise.
+    pub async fn run(mut self, shutdown: impl Future<Output = Drain>) -> Result<(), AgentError> {
+        let endpoint = Endpoint::from_shared(self.config.coordinator.clone())
+            .map_err(|source| AgentError::Url { url: self.config.coordinator.clone(), source })?;
+        let incarnation = incarnation()?;
+        let mut shutdown = pin!(shutdown);
+        let found = tokio::select! {
+            found = self.trainers.find() => found,
+            _drain = &mut shutdown => return Ok(()),
+        };
+        let equipment = found?;
+        let trainers = equipment.devices.iter().map(|device| self.trainers.open(device)).collect();
+        let hello = hello(&self.config, incarnation, &equipment);
+        let now = Instant::now();
+        let mut running = Running {
+            session: Session::new(equipment.devices.into_iter().map(|device| device.name)),
+            trainers,
+            link: Link::new(endpoint),
+            hello,
+            welcomed: false,
+            heartbeat: HEARTBEAT,
+            next_tick: now + HEARTBEAT,
+            leaving: None,
+            timer: Box::pin(sleep_until(now + HEARTBEAT)),
+        };
+        let outcome = poll_fn(|cx| running.poll(cx, shutdown.as_mut())).await;
+        join_all(running.trainers.drain(..).map(Trainer::close)).await;
+        outcome
+    }
+}
+
+fn incarnation() -> Result<Incarnation, AgentError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| AgentError::Random(error.to_string()))?;
+    Ok(Incarnation(u128::from_be_bytes(bytes)))
+}
+
+fn hello(config: &AgentConfig, incarnation: Incarnation, equipment: &Equipment) -> v1::Hello {
+    let Machine { host, cpu, cores, memory_bytes, instance_type, zone } = config.machine.clone();
+    let device = |device: &FoundDevice| v1::Device {
+        name: device.name.to_string(),
+        kind: if device.name.as_str().starts_with("cuda") {
+            v1::DeviceKind::Cuda.into()
+        } else {
+            v1::DeviceKind::Cpu.into()
+        },
+        model: device.model.clone(),
+        memory_bytes: device.memory_bytes,
+    };
+    v1::Hello {
+        protocol: WORKER_PROTOCOL,
+        name: config.name.to_string(),
+        incarnation: incarnation.0.to_be_bytes().to_vec().into(),
+        devices: equipment.devices.iter().map(device).collect(),
+        machine: Some(v1::Machine {
+            host,
+            cpu,
+            cores,
+            memory_bytes,
+            libtorch: equipment.libtorch.clone(),
+            instance_type,
+            zone,
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }),
+        held: Vec::new(),
+    }
+}
+
+/// How far leaving has come.
+struct Leaving {
+    drain: Drain,
+    deadline: Instant,
+    /// The goodbye is said; the stream shall end by then.
+    goodbye: Option<Instant>,
+}
+
+struct Running {
+    session: Session,
+    trainers: Vec<Box<dyn Trainer>>,
+    link: Link,
+    hello: v1::Hello,
+    welcomed: bool,
+    heartbeat: Duration,
+    next_tick: Instant,
+    leaving: Option<Leaving>,
+    timer: Pin<Box<Sleep>>,
+}
+
+type Outcome = Result<(), AgentError>;
+
+impl Running {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut shutdown: Pin<&mut impl Future<Output = Drain>>,
+    ) -> Poll<Outcome> {
+        for _ in 0..TURNS {
+            let now = Instant::now();
+            if self.leaving.is_none()
+                && let Poll::Ready(drain) = shutdown.as_mut().poll(cx)
+            {
+                tracing::info!(
+                    grace_s = drain.grace.as_secs_f64(),
+                    "leaving: stopping jobs with a checkpoint"
+                );
+                self.leaving = Some(Leaving { drain, deadline: now + drain.grace, goodbye: None });
+                self.session.drain(now);
+                self.obey();
+            }
+            let mut progress = self.poll_trainers(cx, now);
+            match self.poll_link(cx, now) {
+                Ok(any) => progress |= any,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+            progress |= self.poll_outgoing(cx, now);
+            if let Some(outcome) = self.left(cx, now) {
+                return Poll::Ready(outcome);
+            }
+            if !progress {
+                ready!(self.poll_timer(cx, now));
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn obey(&mut self) {
+        while let Some(command) = self.session.next_command() {
+            match command {
+                Command::Start { device, attempt } => self.trainers[device].start(attempt),
+                Command::Stop { device, lease, how } => self.trainers[device].stop(lease, how),
+            }
+        }
+    }
+
+    fn poll_trainers(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let mut progress = false;
+        for device in 0..self.trainers.len() {
+            for _ in 0..BUDGET {
+                if !self.session.wants_events(device) {
+                    break;
+                }
+                let Poll::Ready(event) = self.trainers[device].poll_event(cx) else { break };
+                self.session.event(device, event, now);
+                self.obey();
+                progress = true;
+            }
+        }
+        progress
+    }
+
+    fn poll_link(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, AgentError> {
+        for taken in 0..BUDGET {
+            let Poll::Ready(event) = self.link.poll(cx) else { return Ok(taken > 0) };
+            match event {
+                LinkEvent::Up => {
+                    let held = self.session.held().into_iter().map(wire::held).collect();
+                    self.link.say_hello(v1::Hello { held, ..self.hello.clone() });
+                }
+                LinkEvent::Message(message) => self.heard(message, now)?,
+                LinkEvent::Down(error) => self.lost(&error),
+            }
+        }
+        Ok(true)
+    }
+
+    fn heard(&mut self, message: v1::ToWorker, now: Instant) -> Result<(), AgentError> {
+        let outcome = match wire::from_coordinator(message) {
+            Ok(FromCoordinator::Welcome(welcome)) => {
+                tracing::info!(held = welcome.keep.len(), "attached to the coordinator");
+                self.link.welcomed();
+                self.welcomed = true;
+                self.heartbeat = welcome.heartbeat;
+                self.next_tick = self.next_tick.min(now + welcome.heartbeat);
+                self.session.welcomed(welcome.applied_seq, &welcome.keep, &welcome.store_url);
+                Ok(())
+            }
+            Ok(FromCoordinator::Sweep(number, sweep)) => {
+                self.session.told_of(number, sweep);
+                Ok(())
+            }
+            Ok(FromCoordinator::Granted(grants)) => {
+                self.session.granted(grants, now).map_err(|error| error.to_string())
+            }
+            Ok(FromCoordinator::Renewed) => Ok(()),
+            Ok(FromCoordinator::Revoked(lease, reason)) => {
+                tracing::info!(%lease, ?reason, "a lease is revoked");
+                self.session.revoked(lease, reason, now);
+                Ok(())
+            }
+            Ok(FromCoordinator::Acknowledged(seq)) => {
+                self.session.acknowledged(seq);
+                Ok(())
+            }
+            Ok(FromCoordinator::Rejected { code, message, hint }) => {
+                return Err(AgentError::Rejected { code, message, hint });
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        self.obey();
+        if let Err(error) = outcome {
+            tracing::error!(%error, "the coordinator breaks the contract; connecting anew");
+            self.link.break_off();
+            self.down();
+        }
+        Ok(())
+    }
+
+    fn lost(&mut self, error: &LinkError) {
+        if self.leaving.as_ref().is_some_and(|leaving| leaving.goodbye.is_some()) {
+            return self.down();
+        }
+        let failures = self.link.failures();
+        // Not every try deserves a line: the first, and then as often as the number of tries doubles.
+        if self.welcomed || failures.is_power_of_two() {
+            let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+            tracing::warn!(%error, %cause, failures, "no connection; jobs go on, reports are kept");
+        }
+        self.down();
+    }
+
+    fn down(&mut self) {
+        self.welcomed = false;
+        self.session.disconnected();
+    }
+
+    fn poll_outgoing(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let mut progress = false;
+        if now >= self.next_tick {
+            self.session.tick(now);
+            self.next_tick = now + self.heartbeat;
+            if self.welcomed && self.link.poll_ready(cx).is_ready() {
+                self.link.send(v1::from_worker::Message::Heartbeat(v1::Heartbeat {}));
+            }
+            progress = true;
+        }
+        loop {
+            let due = match self.session.due() {
+                Due::Now => true,
+                Due::At(at) => at <= now,
+                Due::Never => false,
+            };
+            if !due || self.link.poll_ready(cx).is_pending() {
+                return progress;
+            }
+            let Some(outgoing) = self.session.next_outgoing() else { return progress };
+            self.link.send(match outgoing {
+                Outgoing::Reports(batch) => v1::from_worker::Message::Reports(batch),
+                Outgoing::Ready(ready) => v1::from_worker::Message::Ready(ready),
+            });
+            progress = true;
+        }
+    }
+
+    /// Whether the agent has left, and how.
+    fn left(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<Outcome> {
+        let leaving = self.leaving.as_mut()?;
+        let empty = self.session.is_empty();
+        if let Some(until) = leaving.goodbye {
+            let over = !self.welcomed || now >= until;
+            return over.then_some(if empty { Ok(()) } else { Err(AgentError::GraceOver) });
+        }
+        if !self.welcomed && (empty || leaving.drain.orphaned) {
+            return Some(Ok(()));
+        }
+        let over = now >= leaving.deadline;
+        if (empty || over) && self.welcomed && self.link.poll_ready(cx).is_ready() {
+            self.link.send(v1::from_worker::Message::Goodbye(v1::Goodbye {}));
+            self.link.finish();
+            leaving.goodbye = Some(now + GOODBYE_LIMIT);
+            cx.waker().wake_by_ref();
+            return None;
+        }
+        over.then_some(Err(AgentError::GraceOver))
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
+        let mut next = self.next_tick;
+        // What is due already waits for the link, not for time.
+        if let Due::At(at) = self.session.due()
+            && at > now
+        {
+            next = next.min(at);
+        }
+        if let Some(leaving) = &self.leaving {
+            next = next.min(leaving.goodbye.unwrap_or(leaving.deadline));
+        }
+        if self.timer.deadline() != next {
+            self.timer.as_mut().reset(next);
+        }
+        self.timer.as_mut().poll(cx)
+    }
+}

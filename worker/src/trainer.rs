@@ -1,0 +1,118 @@
+//! What the agent needs of whatever trains: one [`Trainer`] per device, given by [`Trainers`].
+//!
+//! The agent's one task calls these without waiting; a trainer does its work elsewhere and is polled for what
+//! happened. While reports cannot be delivered and the agent's buffer is full, it stops polling: the trainer
+//! then has to hold its events back.
+
+use crate::attempt::{Attempt, LeaseKey, ReportBody};
+use futures::future::BoxFuture;
+use spotsweep_proto::ids::DeviceName;
+use std::task::{Context, Poll};
+
+pub(crate) mod noop;
+
+/// What can train here, and with what.
+#[derive(Debug, Clone, Default)]
+pub struct Equipment {
+    /// Version of libtorch, or empty.
+    pub libtorch: String,
+    /// The devices that shall be used; not empty.
+    pub devices: Vec<FoundDevice>,
+}
+
+/// A device to train on.
+#[derive(Debug, Clone)]
+pub struct FoundDevice {
+    /// `cpu`, `cuda:0`, …
+    pub name: DeviceName,
+    /// For instance `NVIDIA H200`.
+    pub model: String,
+    /// Memory in bytes.
+    pub memory_bytes: u64,
+}
+
+/// Finds devices and gives a trainer for each.
+pub trait Trainers: Send {
+    /// Finds the devices; called once, first.
+    fn find(&mut self) -> BoxFuture<'_, Result<Equipment, TrainerError>>;
+
+    /// The trainer of a device that was found; called once for each.
+    fn open(&mut self, device: &FoundDevice) -> Box<dyn Trainer>;
+}
+
+/// Trains on one device, one attempt at a time.
+pub trait Trainer: Send {
+    /// Begin. The device is idle: every attempt before has ended with its final report or
+    /// [`TrainerEvent::Dropped`].
+    fn start(&mut self, attempt: Attempt);
+
+    /// Stop the attempt under `lease`; nothing happens if it has ended already (the two may cross). A later
+    /// [`HowToStop::Discard`] overrules an earlier [`HowToStop::Checkpoint`].
+    fn stop(&mut self, lease: LeaseKey, how: HowToStop);
+
+    /// What happened next.
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<TrainerEvent>;
+
+    /// Ends the trainer, whatever it does.
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()>;
+}
+
+/// How an attempt is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HowToStop {
+    /// Write and store a checkpoint, then report [`ReportBody::Released`].
+    Checkpoint,
+    /// Keep nothing and report nothing; [`TrainerEvent::Dropped`] ends it.
+    Discard,
+}
+
+/// What a trainer says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TrainerEvent {
+    /// Something to report. A final body ends the attempt; the device is idle.
+    Report(LeaseKey, ReportBody),
+    /// The attempt was stopped with [`HowToStop::Discard`]; the device is idle.
+    Dropped(LeaseKey),
+    /// Whether leases make sense now: false while the trainer cannot be started. True at first.
+    Available(bool),
+}
+
+/// Why there is no trainer.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainerError {
+    /// The program is not there.
+    #[error("there is no trainer program at {path}\nhint: {hint}")]
+    Missing {
+        /// Where it was looked for.
+        path: String,
+        /// What to do.
+        hint: String,
+    },
+    /// The program did not become ready.
+    #[error("the trainer {program} did not become ready: {reason}")]
+    NotReady {
+        /// The program.
+        program: String,
+        /// What it did instead.
+        reason: String,
+    },
+    /// The device that was asked for is not there.
+    #[error(
+        "the trainer has no device {wanted}; it has {found}\nhint: choose one of these with --device, or auto"
+    )]
+    NoDevice {
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        found: String,
+    },
+    /// The scratch folder is not usable.
+    #[error("the folder {path} cannot be used\nhint: give another one with --dir")]
+    Scratch {
+        /// The folder.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
