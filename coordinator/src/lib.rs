@@ -6,5 +6,6 @@
 
 pub mod data;
 pub mod error;
+pub mod objects;
 
 pub use error::{Code, Problem};
