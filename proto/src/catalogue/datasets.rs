@@ -28,6 +28,9 @@ pub struct Dataset {
     pub source: &'static str,
 }
 
+/// The name of the data set that is made up and not read from files.
+pub const SYNTHETIC: &str = "synthetic";
+
 /// The four files of an IDX data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct DatasetFiles {
@@ -76,6 +79,19 @@ pub const DATASETS: &[Dataset] = &[
         pixel_std: 0.3081,
         files: IDX_FILES,
         source: "LeCun, Bottou, Bengio & Haffner, 1998",
+    },
+    // Made up by the trainer: for tests and for a first try without a download. Its files do not exist.
+    Dataset {
+        name: SYNTHETIC,
+        about: "28x28 made-up grey pictures of ten patterns in noise; needs no files",
+        classes: 10,
+        shape: [1, 28, 28],
+        train_samples: 2_000,
+        test_samples: 500,
+        pixel_mean: 0.3,
+        pixel_std: 0.3,
+        files: IDX_FILES,
+        source: "",
     },
 ];
 

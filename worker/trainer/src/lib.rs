@@ -1,1 +1,27 @@
-//! Placeholder while the house is laid out.
+//! The trainer: trains one trial at a time with libtorch, as an agent tells it over the line protocol.
+//!
+//! Owns the models of the ladder, optimizers, the data pipeline, checkpoints of one trial and the training
+//! loop. It must not talk gRPC, know leases, sweeps or stores, or decide what is trained: a job says it all.
+//!
+//! Its promise is that a trial that was interrupted ends with the same bits as one that was not. Three rules
+//! carry it: everything random is a function of the seed and of a counter (see [`seed`]), never of a generator
+//! that runs on; everything else that a step depends on is in the checkpoint (see [`checkpoint`]); and nothing
+//! depends on the clock, except what is written down as a timing.
+
+pub mod checkpoint;
+pub mod data;
+pub mod device;
+pub mod error;
+pub mod evaluate;
+pub mod init;
+pub mod job;
+pub mod meter;
+pub mod models;
+pub mod network;
+pub mod noop;
+pub mod optim;
+pub mod params;
+pub mod schedule;
+pub mod seed;
+pub mod serve;
+pub mod session;

@@ -1,0 +1,82 @@
+//! Names and memory of GPUs, asked of NVIDIA's driver, because libtorch's C interface does not tell them.
+//!
+//! Source of the signatures: NVIDIA's CUDA Driver API reference, "Device Management".
+
+use libc::{c_char, c_int, c_void};
+use std::ffi::CStr;
+
+/// A GPU as its driver knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CudaDevice {
+    /// For instance `NVIDIA H200`; empty if the driver does not say.
+    pub model: String,
+    /// Memory in bytes; 0 if the driver does not say.
+    pub memory_bytes: u64,
+}
+
+/// Longest name that is read, in bytes.
+const NAME_BYTES: usize = 128;
+
+type Init = unsafe extern "C" fn(u32) -> c_int;
+type Count = unsafe extern "C" fn(*mut c_int) -> c_int;
+type Get = unsafe extern "C" fn(*mut c_int, c_int) -> c_int;
+type Name = unsafe extern "C" fn(*mut c_char, c_int, c_int) -> c_int;
+type Memory = unsafe extern "C" fn(*mut usize, c_int) -> c_int;
+
+/// The GPUs that this process sees, in libtorch's order; none if there is no driver.
+#[must_use]
+pub fn cuda_devices() -> Vec<CudaDevice> {
+    // SAFETY: the name is a C string, and the library is never unloaded.
+    let driver = unsafe { libc::dlopen(c"libcuda.so.1".as_ptr(), libc::RTLD_NOW) };
+    if driver.is_null() {
+        return Vec::new();
+    }
+    let find = |name: &CStr| -> Option<*mut c_void> {
+        // SAFETY: `driver` is an open library and `name` a C string.
+        let symbol = unsafe { libc::dlsym(driver, name.as_ptr()) };
+        (!symbol.is_null()).then_some(symbol)
+    };
+    let symbols = (
+        find(c"cuInit"),
+        find(c"cuDeviceGetCount"),
+        find(c"cuDeviceGet"),
+        find(c"cuDeviceGetName"),
+        find(c"cuDeviceTotalMem_v2"),
+    );
+    let (Some(init), Some(count), Some(get), Some(name), Some(memory)) = symbols else {
+        return Vec::new();
+    };
+    // SAFETY: these are the driver's functions of these names, whose signatures are documented as above.
+    let (init, count, get, name, memory) = unsafe {
+        (
+            std::mem::transmute::<*mut c_void, Init>(init),
+            std::mem::transmute::<*mut c_void, Count>(count),
+            std::mem::transmute::<*mut c_void, Get>(get),
+            std::mem::transmute::<*mut c_void, Name>(name),
+            std::mem::transmute::<*mut c_void, Memory>(memory),
+        )
+    };
+    let mut devices = 0;
+    // SAFETY: cuInit takes 0; the count goes to a c_int of ours.
+    if unsafe { init(0) != 0 || count(&raw mut devices) != 0 } {
+        return Vec::new();
+    }
+    (0..devices)
+        .map(|number| {
+            let (mut device, mut text, mut bytes) = (0, [0 as c_char; NAME_BYTES], 0_usize);
+            // SAFETY: every pointer goes to a variable of ours; the name's length is passed with it, and one byte
+            // of it stays zero.
+            let told = unsafe {
+                get(&raw mut device, number) == 0
+                    && name(text.as_mut_ptr(), NAME_BYTES as c_int - 1, device) == 0
+                    && memory(&raw mut bytes, device) == 0
+            };
+            if !told {
+                return CudaDevice::default();
+            }
+            // SAFETY: `text` ends with a zero byte.
+            let model = unsafe { CStr::from_ptr(text.as_ptr()) }.to_string_lossy().into_owned();
+            CudaDevice { model, memory_bytes: bytes as u64 }
+        })
+        .collect()
+}

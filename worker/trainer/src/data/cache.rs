@@ -1,0 +1,66 @@
+//! The data set that this process has loaded. One at a time: a trainer trains one trial after the other, mostly
+//! of one sweep.
+
+use super::{DataSet, RawData, idx, synthetic};
+use crate::error::TrainError;
+use spotsweep_proto::{
+    catalogue::{Dataset, datasets::SYNTHETIC},
+    ids::DataName,
+};
+use std::{
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+use tch::Device;
+
+/// Which data set, from where, on which device.
+#[derive(Debug, Clone, PartialEq)]
+struct Key {
+    name: DataName,
+    folder: Option<PathBuf>,
+    device: Device,
+}
+
+/// Holds the last data set that was asked for.
+#[derive(Debug, Default)]
+pub struct DataCache {
+    held: Option<(Key, Rc<DataSet>)>,
+}
+
+impl DataCache {
+    /// The data set `name` on `device`, read from `folder` unless it is at hand.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] if there is no such data set, [`TrainError::Data`] if its files are not right.
+    pub fn get(
+        &mut self,
+        name: &DataName,
+        folder: Option<&Path>,
+        device: Device,
+    ) -> Result<Rc<DataSet>, TrainError> {
+        let key = Key { name: name.clone(), folder: folder.map(Path::to_owned), device };
+        if let Some((held, data)) = &self.held
+            && *held == key
+        {
+            return Ok(Rc::clone(data));
+        }
+        // Freed first: two would not always fit.
+        self.held = None;
+        let data = Rc::new(DataSet::load(&read(name, folder)?, device)?);
+        self.held = Some((key, Rc::clone(&data)));
+        Ok(data)
+    }
+}
+
+fn read(name: &DataName, folder: Option<&Path>) -> Result<RawData, TrainError> {
+    let Some(dataset) = Dataset::named(name.as_str()) else {
+        return Err(TrainError::Config(format!("there is no data set {name}")));
+    };
+    if dataset.name == SYNTHETIC {
+        return Ok(synthetic::make(dataset));
+    }
+    match folder {
+        Some(folder) => idx::read(dataset, folder),
+        None => Err(TrainError::Config(format!("{name} is read from files, and the job names no folder"))),
+    }
+}

@@ -1,0 +1,113 @@
+//! The models of the ladder behind one trait. One model a file; what they share is in [`layers`].
+//!
+//! A model turns images into scores and scores into a loss. It must not know optimizers, data sets or files.
+
+pub mod cnn;
+pub mod filters;
+pub mod fixed_cnn;
+pub mod layers;
+pub mod logistic;
+pub mod mlp;
+pub mod softmax;
+
+use crate::{error::TrainError, params::Params};
+use spotsweep_proto::train::{ModelConfig, Precision};
+use tch::{Kind, Reduction, Tensor};
+
+/// Whether a forward pass belongs to training: dropout drops and batch norm measures only then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// Training.
+    Train,
+    /// Evaluation.
+    Evaluate,
+}
+
+impl Pass {
+    /// As libtorch wants it.
+    #[must_use]
+    pub fn is_train(self) -> bool {
+        match self {
+            Self::Train => true,
+            Self::Evaluate => false,
+        }
+    }
+}
+
+/// The shape of a data set's images, and how many classes there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Colours.
+    pub channels: i64,
+    /// Rows.
+    pub height: i64,
+    /// Columns.
+    pub width: i64,
+    /// Labels are `0..classes`.
+    pub classes: i64,
+}
+
+impl Shape {
+    /// Values of one image.
+    #[must_use]
+    pub fn pixels(&self) -> i64 {
+        self.channels * self.height * self.width
+    }
+}
+
+/// A model with its parameters.
+pub trait Model {
+    /// Scores of `images`, which are f32 of shape `[n, pixels]`: f32 of shape `[n, classes]`, or `[n]` for a
+    /// model that tells one class from the rest.
+    fn scores(&self, images: &Tensor, pass: Pass) -> Tensor;
+
+    /// Mean loss over the samples, an f32 scalar. `labels` are i64 of shape `[n]`.
+    fn loss(&self, scores: &Tensor, labels: &Tensor) -> Tensor {
+        scores.cross_entropy_loss::<Tensor>(labels, None, Reduction::Mean, -100, 0.0)
+    }
+
+    /// How many samples are classified rightly, an i64 scalar.
+    fn correct(&self, scores: &Tensor, labels: &Tensor) -> Tensor {
+        scores.argmax(-1, false).eq_tensor(labels).sum(Kind::Int64)
+    }
+
+    /// Whether training draws random numbers.
+    fn draws(&self) -> bool;
+}
+
+/// Makes the model that `config` describes and enters its parameters into `params`.
+///
+/// # Errors
+/// [`TrainError::Config`] when the model does not fit the data, [`TrainError::Torch`] when memory runs out.
+pub fn build(
+    config: &ModelConfig,
+    shape: Shape,
+    precision: Precision,
+    params: &mut Params,
+) -> Result<Box<dyn Model>, TrainError> {
+    Ok(match config {
+        ModelConfig::Noop => return Err(TrainError::Config("noop has no network to build".into())),
+        ModelConfig::Logistic { positive_class } => {
+            Box::new(logistic::Logistic::new(*positive_class, shape, precision, params)?)
+        }
+        ModelConfig::Softmax => Box::new(softmax::Softmax::new(shape, precision, params)),
+        ModelConfig::Mlp { hidden, activation, dropout } => {
+            let head = layers::Head { hidden, activation: *activation, dropout: *dropout };
+            Box::new(mlp::Mlp::new(&head, shape, precision, params))
+        }
+        ModelConfig::FixedCnn { hidden, activation, dropout } => {
+            let head = layers::Head { hidden, activation: *activation, dropout: *dropout };
+            Box::new(fixed_cnn::FixedCnn::new(&head, shape, precision, params)?)
+        }
+        ModelConfig::Cnn { channels, dense, activation, dropout, batch_norm } => {
+            let knobs = cnn::Knobs {
+                channels: channels.map(i64::from),
+                dense: i64::from(*dense),
+                activation: *activation,
+                dropout: *dropout,
+                batch_norm: *batch_norm,
+            };
+            Box::new(cnn::Cnn::new(knobs, shape, precision, params)?)
+        }
+    })
+}

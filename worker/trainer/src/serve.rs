@@ -1,0 +1,188 @@
+//! The line protocol over stdin and stdout. Owns both: nothing else in the process may read or write them.
+//!
+//! A thread of its own reads stdin, so that what the agent says is seen while a step runs, and so that the
+//! agent's end is this process's end, at once, whatever libtorch is doing.
+
+use crate::{
+    data::cache::DataCache,
+    device,
+    job::{self, Command, Host},
+};
+use spotsweep_proto::{
+    ids::Epoch,
+    limits::LINE_BYTES,
+    line::{FromTrainer, Job, PROTOCOL_VERSION, ToTrainer},
+};
+use spotsweep_torch_shim::{exit_now, make_repeatable};
+use std::{
+    collections::VecDeque,
+    io::{self, BufRead, BufReader, Read, Write},
+    sync::mpsc::{self, Receiver, Sender},
+    thread,
+};
+
+/// Exit status after `exit` and after end of file.
+const EXIT_ENDED: i32 = 0;
+/// Exit status after a line that is none of the protocol.
+const EXIT_PROTOCOL: i32 = 2;
+/// Exit status when libtorch cannot be set up.
+const EXIT_TORCH: i32 = 3;
+
+/// Version of the libtorch for which this program is built; another one does not load.
+const LIBTORCH_VERSION: &str = "2.11.0";
+
+/// Serves the agent on stdin and stdout until it is gone.
+pub fn serve() -> ! {
+    let (sender, inbox) = mpsc::channel();
+    if let Err(error) = thread::Builder::new().name("stdin".to_owned()).spawn(move || listen(&sender)) {
+        complain(&format!("cannot start a thread: {error}"));
+        exit_now(EXIT_TORCH);
+    }
+    let devices = device::find();
+    if let Err(error) = make_repeatable() {
+        complain(&format!("libtorch: {error}"));
+        exit_now(EXIT_TORCH);
+    }
+    // One: operations of a step depend on each other, and trainers share the machine.
+    tch::set_num_interop_threads(1);
+    let ready = FromTrainer::Ready {
+        protocol: PROTOCOL_VERSION,
+        trainer: concat!("spotsweep-trainer ", env!("CARGO_PKG_VERSION")).to_owned(),
+        libtorch: LIBTORCH_VERSION.to_owned(),
+        devices,
+    };
+    let mut pipe = Pipe { inbox, waiting: VecDeque::new(), running: None };
+    let mut cache = DataCache::default();
+    let mut said = pipe.say(ready);
+    while said.is_ok() {
+        let job = pipe.next_job();
+        pipe.running = Some(job.epoch);
+        said = job::run(&job, &mut cache, &mut pipe);
+        pipe.running = None;
+    }
+    // Nobody reads our stdout: the agent is gone.
+    exit_now(EXIT_ENDED)
+}
+
+/// The agent's end of both pipes.
+struct Pipe {
+    inbox: Receiver<ToTrainer>,
+    /// Jobs that came while one was running.
+    waiting: VecDeque<Box<Job>>,
+    running: Option<Epoch>,
+}
+
+impl Pipe {
+    /// Waits for a job.
+    fn next_job(&mut self) -> Box<Job> {
+        loop {
+            if let Some(job) = self.waiting.pop_front() {
+                return job;
+            }
+            match self.inbox.recv() {
+                Ok(ToTrainer::Run(job)) => return job,
+                // For a job that is over: the two have crossed on the way.
+                Ok(ToTrainer::Stop { .. } | ToTrainer::Checkpoint { .. }) => {}
+                Ok(ToTrainer::Exit) | Err(_) => exit_now(EXIT_ENDED),
+            }
+        }
+    }
+}
+
+impl Host for Pipe {
+    fn poll(&mut self) -> Option<Command> {
+        while let Ok(line) = self.inbox.try_recv() {
+            match line {
+                ToTrainer::Stop { epoch, checkpoint } if Some(epoch) == self.running => {
+                    return Some(Command::Stop { checkpoint });
+                }
+                ToTrainer::Checkpoint { epoch } if Some(epoch) == self.running => {
+                    return Some(Command::Checkpoint);
+                }
+                ToTrainer::Stop { .. } | ToTrainer::Checkpoint { .. } => {}
+                ToTrainer::Run(job) => self.waiting.push_back(job),
+                ToTrainer::Exit => exit_now(EXIT_ENDED),
+            }
+        }
+        None
+    }
+
+    fn say(&mut self, line: FromTrainer) -> io::Result<()> {
+        let mut text = serde_json::to_vec(&line).map_err(io::Error::other)?;
+        text.push(b'\n');
+        let mut out = io::stdout().lock();
+        out.write_all(&text)?;
+        out.flush()
+    }
+}
+
+/// Reads stdin to its end, and ends the process with it.
+fn listen(sender: &Sender<ToTrainer>) {
+    let mut stdin = BufReader::new(io::stdin().lock());
+    loop {
+        match read_line(&mut stdin) {
+            Ok(Some(ToTrainer::Exit) | None) => exit_now(EXIT_ENDED),
+            // The other thread ends only with the process.
+            Ok(Some(line)) => drop(sender.send(line)),
+            Err(problem) => {
+                complain(&problem);
+                exit_now(EXIT_PROTOCOL);
+            }
+        }
+    }
+}
+
+/// One line; `None` at the end of the file. A last line without its newline was cut off and counts as the end.
+fn read_line(input: &mut impl BufRead) -> Result<Option<ToTrainer>, String> {
+    let mut line = Vec::new();
+    let limit = LINE_BYTES as u64 + 1;
+    let read = input.take(limit).read_until(b'\n', &mut line);
+    read.map_err(|error| format!("cannot read stdin: {error}"))?;
+    if line.pop_if(|byte| *byte == b'\n').is_none() {
+        return if line.len() > LINE_BYTES {
+            Err(format!("a line of more than {LINE_BYTES} bytes came in"))
+        } else {
+            Ok(None)
+        };
+    }
+    match serde_json::from_slice(&line) {
+        Ok(message) => Ok(Some(message)),
+        Err(error) => {
+            let start: String = String::from_utf8_lossy(&line).chars().take(80).collect();
+            Err(format!("a line is no message of the protocol: {error}: {start:?}"))
+        }
+    }
+}
+
+/// Tells people on stderr, of which the agent keeps the last lines.
+fn complain(problem: &str) {
+    // If stderr is gone too there is nobody left to tell.
+    let _ = writeln!(io::stderr(), "spotsweep-trainer: {problem}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_read_one_by_one_to_the_end() {
+        let mut input = &b"{\"type\":\"stop\",\"epoch\":7,\"checkpoint\":true}\n{\"type\":\"exit\"}\n"[..];
+        let stop = ToTrainer::Stop { epoch: Epoch(7), checkpoint: true };
+        assert_eq!(read_line(&mut input), Ok(Some(stop)));
+        assert_eq!(read_line(&mut input), Ok(Some(ToTrainer::Exit)));
+        assert_eq!(read_line(&mut input), Ok(None));
+    }
+
+    #[test]
+    fn a_line_that_was_cut_off_is_the_end() {
+        assert_eq!(read_line(&mut &b"{\"type\":\"ex"[..]), Ok(None));
+    }
+
+    #[test]
+    fn nonsense_and_oversized_lines_are_refused() {
+        let oversized = vec![b'x'; LINE_BYTES + 10];
+        for bytes in [&b"hello\n"[..], b"{}\n", b"\xff\xfe\n", b"{\"type\":\"fly\"}\n", b"\n", &oversized] {
+            assert!(read_line(&mut &bytes[..]).is_err());
+        }
+    }
+}
