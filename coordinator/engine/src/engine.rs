@@ -1,21 +1,14 @@
-//! The engine's outside: `step`, the snapshot, and the questions that may be asked.
+//! The engine's outside: `step` and the snapshot. Questions about the state are answered in [`crate::queries`].
 
 use crate::{
-    action::{Action, Grant, Record, Refusal, Reply, TrialState},
+    action::Action,
     config::Config,
-    event::{Event, FORMAT_VERSION, Hello, Report, ReportBatch, ReportBody},
-    explain::Explanation,
-    refs::{SessionId, SweepId, TrialRef, WorkerId},
+    event::{Event, FORMAT_VERSION},
+    state::{Out, State},
     time::Time,
-    views::{Counts, SweepState, SweepView, Totals, TrialView, WorkerView},
 };
-use serde::{Deserialize, Serialize};
-use spotsweep_proto::{
-    digest::Digest,
-    ids::{Epoch, SweepName},
-    spec::SweepSpec,
-};
-use std::{collections::BTreeMap, sync::Arc};
+use serde::{Deserialize, Deserializer, Serialize};
+use spotsweep_proto::digest::Digest;
 
 /// Why bytes are no snapshot of an engine.
 #[derive(Debug, thiserror::Error)]
@@ -34,27 +27,19 @@ pub enum RestoreError {
     Decode(#[source] postcard::Error),
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Sweep {
-    name: SweepName,
-    spec: Arc<SweepSpec>,
-    at: Time,
-    states: Vec<(TrialState, u64)>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Worker {
-    hello: Box<Hello>,
-    credits: Vec<u32>,
-    seq: u64,
-}
-
-/// The whole state of a coordinator.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// The whole state of a coordinator, and the only thing that changes it: [`Engine::step`].
+#[derive(Debug, Clone, Serialize)]
+#[serde(transparent)]
 pub struct Engine {
-    config: Config,
-    sweeps: Vec<Sweep>,
-    workers: BTreeMap<SessionId, Worker>,
+    pub(crate) state: State,
+}
+
+impl<'de> Deserialize<'de> for Engine {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut state = State::deserialize(deserializer)?;
+        state.rebuild();
+        Ok(Self { state })
+    }
 }
 
 impl Engine {
@@ -62,107 +47,29 @@ impl Engine {
     /// replayed under the configuration with which it was begun.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self { config, sweeps: Vec::new(), workers: BTreeMap::new() }
+        Self { state: State::new(config) }
     }
 
     /// Takes one event in and appends what is to be done about it. Never fails: an event that makes no sense
-    /// in the present state (a late message of a connection that is over) changes nothing.
+    /// in the present state (a late message of a connection that is over) changes nothing. Time does not go
+    /// backwards: an earlier `at` counts as the newest so far.
     pub fn step(&mut self, at: Time, event: Event, actions: &mut Vec<Action>) {
+        let state = &mut self.state;
+        state.now = state.now.max(at);
+        let out = &mut Out { at: state.now, actions };
+        state.end_backoffs(out.at);
         match event {
-            Event::Submit { request, token: _, spec } => {
-                let sweep = SweepId(u32::try_from(self.sweeps.len()).unwrap_or(u32::MAX));
-                let name = spec.name.clone();
-                let states = vec![(TrialState::Pending, 0); spec.trials() as usize];
-                self.sweeps.push(Sweep { name: name.clone(), spec: Arc::from(spec), at, states });
-                actions.push(Action::Record(Record::Sweep { sweep, name: name.clone(), at }));
-                actions.push(Action::Reply {
-                    request,
-                    outcome: Ok(Reply::Submitted { sweep, name, new: true }),
-                });
-            }
-            Event::Control { request, .. } => {
-                actions.push(Action::Reply { request, outcome: Err(Refusal::NoSweep) });
-            }
-            Event::Joined { session, hello } => {
-                let credits = vec![0; hello.devices.len()];
-                self.workers.insert(session, Worker { hello, credits, seq: 0 });
-                let worker = WorkerId(0);
-                actions.push(Action::Welcome { session, worker, applied_seq: 0, keep: Vec::new() });
-            }
-            Event::Ready { session, device, credits } => {
-                if let Some(slot) =
-                    self.workers.get_mut(&session).and_then(|w| w.credits.get_mut(usize::from(device)))
-                {
-                    *slot = credits;
-                }
-            }
-            Event::Reports { session, batch } => self.reports(at, session, batch, actions),
-            Event::Disconnected { session } | Event::Left { session } => {
-                self.workers.remove(&session);
-            }
-            Event::Tick { heard } => {
-                for session in heard {
-                    let expires_at = at.after_s(self.config.lease_s);
-                    actions.push(Action::Renew { session, expires_at });
-                }
-            }
-            Event::Restarted => self.workers.clear(),
+            Event::Submit { request, token, spec } => state.submit(request, token, spec, out),
+            Event::Control { request, target, command } => state.control(request, target, command, out),
+            Event::Joined { session, hello } => state.joined(session, *hello, out),
+            Event::Ready { session, device, credits } => state.ready(session, device, credits, out),
+            Event::Reports { session, batch } => state.reports(session, batch, out),
+            Event::Disconnected { session } => state.disconnected(session, out),
+            Event::Left { session } => state.left(session, out),
+            Event::Tick { heard } => state.tick(heard, out),
+            Event::Restarted => state.restarted(out),
         }
-        self.place(at, actions);
-    }
-
-    fn reports(&mut self, at: Time, session: SessionId, batch: ReportBatch, actions: &mut Vec<Action>) {
-        let Some(worker) = self.workers.get_mut(&session) else { return };
-        worker.seq = batch.first_seq + batch.reports.len() as u64 - 1;
-        for Report { trial, epoch: _, body } in batch.reports {
-            let Some(slot) = self
-                .sweeps
-                .get_mut(trial.sweep.0 as usize)
-                .and_then(|sweep| sweep.states.get_mut(trial.number as usize))
-            else {
-                continue;
-            };
-            if let ReportBody::Finished { step, metrics, weights_digest, seconds } = body {
-                let metrics = metrics
-                    .into_iter()
-                    .map(|(i, v)| (batch.metric_names[usize::from(i)].clone(), v))
-                    .collect();
-                let device = worker.hello.devices[0].name.clone();
-                *slot = (TrialState::Completed, slot.1);
-                actions.push(Action::Record(Record::Result {
-                    trial,
-                    steps: step,
-                    metrics,
-                    weights_digest,
-                    device,
-                    seconds,
-                }));
-                let state = TrialState::Completed;
-                actions.push(Action::Record(Record::Trial { trial, state, attempts: 1, at }));
-            }
-        }
-        actions.push(Action::Acknowledge { session, seq: worker.seq });
-    }
-
-    fn place(&mut self, at: Time, actions: &mut Vec<Action>) {
-        for (session, worker) in &mut self.workers {
-            for (device, credits) in worker.credits.iter_mut().enumerate() {
-                for (id, sweep) in self.sweeps.iter_mut().enumerate() {
-                    for (number, slot) in sweep.states.iter_mut().enumerate() {
-                        if *credits == 0 || slot.0 != TrialState::Pending {
-                            continue;
-                        }
-                        *credits -= 1;
-                        *slot = (TrialState::Running, slot.1 + 1);
-                        let trial = TrialRef { sweep: SweepId(id as u32), number: number as u32 };
-                        let expires_at = at.after_s(self.config.lease_s);
-                        let grant =
-                            Grant { trial, epoch: Epoch(slot.1), attempt: 1, expires_at, resume: None };
-                        actions.push(Action::Grant { session: *session, device: device as u16, grant });
-                    }
-                }
-            }
-        }
+        state.place(out);
     }
 
     /// The state as bytes, with [`FORMAT_VERSION`] in front.
@@ -190,100 +97,5 @@ impl Engine {
     #[must_use]
     pub fn digest(&self) -> Digest {
         Digest::of(&self.snapshot())
-    }
-
-    /// Whether anything waits for time to pass, so that [`Event::Tick`] is wanted about once a second.
-    #[must_use]
-    pub fn wants_tick(&self) -> bool {
-        !self.workers.is_empty()
-    }
-
-    /// The earliest moment at which a tick would change something besides renewing leases.
-    #[must_use]
-    pub fn next_due(&self) -> Option<Time> {
-        None
-    }
-
-    /// The configuration.
-    #[must_use]
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// Counters of the whole engine.
-    #[must_use]
-    pub fn totals(&self) -> Totals {
-        Totals::default()
-    }
-
-    /// All sweeps, in order of submission.
-    pub fn sweeps(&self) -> impl Iterator<Item = SweepView> + '_ {
-        (0..self.sweeps.len()).filter_map(|id| self.sweep(SweepId(id as u32)))
-    }
-
-    /// One sweep.
-    #[must_use]
-    pub fn sweep(&self, id: SweepId) -> Option<SweepView> {
-        let sweep = self.sweeps.get(id.0 as usize)?;
-        let mut counts = Counts::default();
-        for (state, _) in &sweep.states {
-            *counts.get_mut(*state) += 1;
-        }
-        let trials = sweep.states.len() as u32;
-        Some(SweepView {
-            id,
-            name: sweep.name.clone(),
-            spec: sweep.spec.clone(),
-            state: if counts.ended() == trials { SweepState::Completed } else { SweepState::Running },
-            submitted_at: sweep.at,
-            ended_at: None,
-            trials,
-            counts,
-            leases: counts.running,
-            best: None,
-            target_reached: false,
-            stale_reports: 0,
-        })
-    }
-
-    /// The sweep of that name.
-    #[must_use]
-    pub fn sweep_by_name(&self, name: &SweepName) -> Option<SweepView> {
-        let id = self.sweeps.iter().position(|sweep| sweep.name == *name)?;
-        self.sweep(SweepId(id as u32))
-    }
-
-    /// One trial.
-    #[must_use]
-    pub fn trial(&self, trial: TrialRef) -> Option<TrialView> {
-        let &(state, epoch) = self.sweeps.get(trial.sweep.0 as usize)?.states.get(trial.number as usize)?;
-        Some(TrialView {
-            trial,
-            state,
-            attempts: u32::from(epoch > 0),
-            failures: 0,
-            interruptions: 0,
-            epoch: Epoch(epoch),
-            step: 0,
-            total_steps: None,
-            objective: None,
-            best: None,
-            place: None,
-            checkpoints: Vec::new(),
-            retry_at: None,
-            seconds: 0.0,
-            last_failure: None,
-        })
-    }
-
-    /// All workers that are not forgotten, by number.
-    pub fn workers(&self) -> impl Iterator<Item = WorkerView> + '_ {
-        std::iter::empty()
-    }
-
-    /// Why a trial waits, runs or ended.
-    #[must_use]
-    pub fn explain(&self, trial: TrialRef, now: Time) -> Option<Explanation> {
-        Some(Explanation { trial, state: self.trial(trial)?.state, now })
     }
 }

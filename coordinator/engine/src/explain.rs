@@ -1,21 +1,286 @@
-//! Why a trial is where it is, in words.
+//! Why a trial is where it is, in words. Looks at the state and never changes it.
 
-use crate::{action::TrialState, refs::TrialRef, time::Time};
-use std::fmt;
+mod words;
+
+use crate::{
+    action::{RevokeReason, TrialState},
+    engine::Engine,
+    event::DeviceKind,
+    placement::{Demand, fits},
+    refs::TrialRef,
+    state::State,
+    sweep::{Lane, Sweep},
+    time::Time,
+    trial::Trial,
+    views::FailureView,
+};
+use spotsweep_proto::ids::{DeviceName, SweepName, WorkerName};
+use std::collections::BTreeMap;
 
 /// Why a trial waits, runs, or ended, and what happened to it before. `Display` is what people read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Explanation {
     /// The trial.
     pub trial: TrialRef,
+    /// Name of its sweep.
+    pub sweep: SweepName,
     /// Its state.
     pub state: TrialState,
     /// When this was asked; times are given relative to it.
     pub now: Time,
+    /// The reason.
+    pub reason: Reason,
+    /// The kind of device to which it is bound, and why it would not go elsewhere.
+    pub bound_to: Option<DeviceKind>,
+    /// How its newest attempts ended, oldest first.
+    pub ends: Vec<EndView>,
+    /// Attempts that started.
+    pub attempts: u32,
 }
 
-impl fmt::Display for Explanation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "trial {} is {}", self.trial, self.state)
+/// Why a trial is in its state.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reason {
+    /// No worker is connected.
+    NoWorker {
+        /// Workers that were connected and may come back.
+        away: usize,
+    },
+    /// Workers are connected, but none has such a device.
+    NoDevice {
+        /// What the trial needs.
+        need: Need,
+        /// What there is: kind, bytes of memory, how many.
+        there: Vec<(DeviceKind, u64, u32)>,
+    },
+    /// Every fitting device is taken.
+    Busy {
+        /// Fitting devices.
+        devices: u32,
+        /// Leases on them.
+        leases: u32,
+        /// A sweep of higher priority that waits for them as well.
+        outranked_by: Option<(SweepName, i32)>,
+        /// Trials of the same sweep that go before.
+        before_it: u32,
+    },
+    /// The only free device belongs to the worker on which it just failed, and another could take it.
+    Avoids {
+        /// That worker.
+        worker: WorkerName,
+    },
+    /// It failed and is tried again after a while.
+    BackOff {
+        /// When.
+        until: Time,
+        /// Failures so far.
+        failures: u32,
+        /// Failures after which it is given up.
+        max_failures: u32,
+        /// The latest.
+        failure: Option<FailureView>,
+    },
+    /// It is paused.
+    Paused {
+        /// Because its sweep is.
+        sweep: bool,
+        /// It still has its lease: this worker writes a checkpoint and gives it back.
+        stopping_on: Option<WorkerName>,
+    },
+    /// It has a lease.
+    Leased {
+        /// Where.
+        worker: WorkerName,
+        /// On what.
+        device: DeviceName,
+        /// When the attempt started; none if it waits on the worker for the device.
+        started_at: Option<Time>,
+        /// Last step reported.
+        step: u64,
+        /// Of how many; 0 if unknown.
+        total_steps: u64,
+        /// The worker's connection is broken since then.
+        disconnected_since: Option<Time>,
+        /// The worker was told to give it back, and did not yet.
+        revoked: Option<RevokeReason>,
+    },
+    /// It has its result.
+    Completed,
+    /// The sweep reached its target before it started.
+    Stopped {
+        /// Trial and value that reached it.
+        best: Option<(u32, f64)>,
+    },
+    /// It failed for good.
+    Failed {
+        /// Failures.
+        failures: u32,
+        /// Failures after which a trial is given up.
+        max_failures: u32,
+        /// The last.
+        failure: Option<FailureView>,
+    },
+    /// A person cancelled it.
+    Cancelled {
+        /// With its sweep.
+        sweep: bool,
+    },
+}
+
+/// What a trial needs of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Need {
+    /// A kind, or any.
+    pub kind: Option<DeviceKind>,
+    /// Bytes of memory; 0 for any.
+    pub memory_bytes: u64,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndView {
+    /// Which, from 1.
+    pub attempt: u32,
+    /// In words.
+    pub how: &'static str,
+    /// Where it ran.
+    pub worker: WorkerName,
+    /// On what.
+    pub device: DeviceName,
+    /// Last step known.
+    pub step: u64,
+    /// When.
+    pub at: Time,
+}
+
+impl Engine {
+    /// Why a trial waits, runs or ended; `None` if there is no such trial.
+    #[must_use]
+    pub fn explain(&self, trial_ref: TrialRef, now: Time) -> Option<Explanation> {
+        let state = &self.state;
+        let sweep = state.sweep(trial_ref.sweep)?;
+        let shown = sweep.state_of(trial_ref.number)?;
+        let trial = sweep.trials.get(trial_ref.number);
+        let reason = match shown {
+            TrialState::Pending => state.why_pending(trial_ref, sweep, trial),
+            TrialState::Running => state.why_running(trial?)?,
+            TrialState::Paused => Reason::Paused {
+                sweep: sweep.paused,
+                stopping_on: trial
+                    .and_then(|trial| trial.lease.as_ref())
+                    .and_then(|lease| Some(state.workers.get(&lease.worker)?.name.clone())),
+            },
+            TrialState::Completed => Reason::Completed,
+            TrialState::Stopped => {
+                Reason::Stopped { best: sweep.best.map(|(number, best)| (number, best.value)) }
+            }
+            TrialState::Failed | TrialState::Diverged => Reason::Failed {
+                failures: trial?.failures,
+                max_failures: sweep.spec.retry.max_failures,
+                failure: state.latest_failure(trial?),
+            },
+            TrialState::Cancelled => Reason::Cancelled { sweep: sweep.cancelled },
+        };
+        let history = trial.and_then(|trial| trial.history.as_ref());
+        let ends = history.map(|history| history.ends.iter()).into_iter().flatten();
+        let ends = ends.filter_map(|note| {
+            let (worker, device) = state.names_of(note.label)?.clone();
+            let how = words::of_end(note.end);
+            Some(EndView { attempt: note.attempt, how, worker, device, step: note.step, at: note.at })
+        });
+        Some(Explanation {
+            trial: trial_ref,
+            sweep: sweep.name.clone(),
+            state: shown,
+            now,
+            reason,
+            bound_to: trial.and_then(|trial| trial.kind).filter(|_| !shown.is_final()),
+            ends: ends.collect(),
+            attempts: trial.map_or(0, |trial| trial.attempts),
+        })
     }
+}
+
+impl State {
+    fn latest_failure(&self, trial: &Trial) -> Option<FailureView> {
+        self.failure_view(trial.history.as_ref()?.failure.as_ref()?)
+    }
+
+    fn why_running(&self, trial: &Trial) -> Option<Reason> {
+        let lease = trial.lease.as_ref()?;
+        let worker = self.workers.get(&lease.worker)?;
+        Some(Reason::Leased {
+            worker: worker.name.clone(),
+            device: worker.devices.get(usize::from(lease.device))?.device.name.clone(),
+            started_at: lease.started_at,
+            step: trial.step,
+            total_steps: trial.total_steps,
+            disconnected_since: match worker.link {
+                crate::worker::Link::Broken { since, .. } => Some(since),
+                crate::worker::Link::Connected { .. } | crate::worker::Link::Gone { .. } => None,
+            },
+            revoked: lease.revoked,
+        })
+    }
+
+    fn why_pending(&self, trial_ref: TrialRef, sweep: &Sweep, trial: Option<&Trial>) -> Reason {
+        if let Some(trial) = trial
+            && trial.retry_at != Time(0)
+        {
+            return Reason::BackOff {
+                until: trial.retry_at,
+                failures: trial.failures,
+                max_failures: sweep.spec.retry.max_failures,
+                failure: self.latest_failure(trial),
+            };
+        }
+        let demand = self.demand_of(trial_ref).unwrap_or((Lane::Any, 0));
+        let mut there: BTreeMap<(u8, u64), (DeviceKind, u32)> = BTreeMap::new();
+        let (mut devices, mut leases, mut free) = (0, 0, 0);
+        for slot in self.workers.values().filter(|w| w.takes_leases()).flat_map(|w| &w.devices) {
+            let kind = slot.device.kind;
+            let key = (u8::from(kind == DeviceKind::Cuda), slot.device.memory_bytes);
+            there.entry(key).or_insert((kind, 0)).1 += 1;
+            if fits(demand, kind, slot.device.memory_bytes) {
+                devices += 1;
+                leases += slot.load;
+                free += u32::from(slot.credits > 0);
+            }
+        }
+        if there.is_empty() {
+            let away = self.workers.values().filter(|worker| !worker.is_gone()).count();
+            return Reason::NoWorker { away };
+        }
+        if devices == 0 {
+            let there = there.into_iter().map(|((_, memory), (kind, count))| (kind, memory, count));
+            return Reason::NoDevice { need: need_of(demand), there: there.collect() };
+        }
+        let avoided = trial.and_then(|trial| self.workers.get(&trial.avoid?));
+        if let (Some(worker), true) = (avoided, free > 0) {
+            return Reason::Avoids { worker: worker.name.clone() };
+        }
+        let waits = |other: &Sweep| other.has_fresh() || other.ready.iter().any(|lane| !lane.is_empty());
+        let outranked_by = self
+            .sweeps
+            .iter()
+            .filter(|other| other.spec.priority > sweep.spec.priority && waits(other))
+            .max_by_key(|other| other.spec.priority)
+            .map(|other| (other.name.clone(), other.spec.priority));
+        let ready: usize = match trial {
+            Some(_) => sweep.ready.iter().map(|lane| lane.range(..trial_ref.number).count()).sum(),
+            None => sweep.ready.iter().map(std::collections::BTreeSet::len).sum(),
+        };
+        let fresh = if trial.is_none() { trial_ref.number - sweep.trials.len() } else { 0 };
+        let before_it = u32::try_from(ready).unwrap_or(u32::MAX).saturating_add(fresh);
+        Reason::Busy { devices, leases, outranked_by, before_it }
+    }
+}
+
+fn need_of((lane, memory_bytes): Demand) -> Need {
+    let kind = match lane {
+        Lane::Any => None,
+        Lane::Cpu => Some(DeviceKind::Cpu),
+        Lane::Cuda => Some(DeviceKind::Cuda),
+    };
+    Need { kind, memory_bytes }
 }

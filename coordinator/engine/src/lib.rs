@@ -6,15 +6,31 @@
 //! The caller journals an event before it performs any action that came of it.
 
 pub mod action;
+pub mod check;
 pub mod config;
+mod connection;
+mod control;
 mod engine;
 pub mod event;
 pub mod explain;
+mod lease;
+mod placement;
+mod queries;
 pub mod refs;
+mod reports;
+mod retention;
+mod state;
+mod sweep;
 pub mod time;
+mod trial;
 pub mod views;
+mod worker;
+
+#[cfg(test)]
+mod tests;
 
 pub use action::{Action, Refusal, Reply};
+pub use check::Violation;
 pub use config::Config;
 pub use engine::{Engine, RestoreError};
 pub use event::Event;

@@ -1,0 +1,166 @@
+//! The words of an explanation: how each reason reads.
+
+use super::{EndView, Explanation, Need, Reason};
+use crate::{action::RevokeReason, event::DeviceKind, time::Time, trial::BriefEnd, views::FailureView};
+use spotsweep_proto::line::FailureKind;
+use std::fmt;
+
+pub(super) fn of_end(end: BriefEnd) -> &'static str {
+    match end {
+        BriefEnd::Finished => "finished",
+        BriefEnd::Failed(kind) => failure_words(kind),
+        BriefEnd::Released => "given back by the worker",
+        BriefEnd::WorkerGone => "interrupted: the worker left",
+        BriefEnd::Disconnected => {
+            "interrupted: the worker's connection broke and it did not come back in time"
+        }
+        BriefEnd::Expired => "interrupted: nothing was heard of the worker until the lease ended",
+        BriefEnd::Revoked(RevokeReason::Paused) => "stopped by a pause",
+        BriefEnd::Revoked(RevokeReason::Cancelled) => "stopped by a cancel",
+        BriefEnd::Revoked(RevokeReason::NotNeeded) => "stopped: not needed any more",
+        BriefEnd::Revoked(RevokeReason::Stale) => "stopped: the lease went to another worker",
+    }
+}
+
+fn failure_words(kind: FailureKind) -> &'static str {
+    match kind {
+        FailureKind::Diverged => "failed: the loss became NaN or infinite",
+        FailureKind::Config => "failed: the trainer refused the configuration",
+        FailureKind::Data => "failed: the data set is missing or damaged on the worker",
+        FailureKind::Checkpoint => "failed: the checkpoint to resume from could not be read",
+        FailureKind::OutOfMemory => "failed: out of memory",
+        FailureKind::Storage => "failed: storage error on the worker",
+        FailureKind::Crashed => "failed: the trainer crashed",
+        FailureKind::Protocol => "failed: the trainer broke the line protocol",
+        FailureKind::Internal => "failed: internal error of the trainer",
+    }
+}
+
+fn kind_words(kind: DeviceKind) -> &'static str {
+    match kind {
+        DeviceKind::Cpu => "CPU",
+        DeviceKind::Cuda => "CUDA device",
+    }
+}
+
+/// Bytes as people read them, in GiB with one decimal.
+fn gib(bytes: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
+    let gib = bytes as f64 / f64::from(1u32 << 30);
+    format!("{gib:.1} GiB")
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a {}", self.kind.map_or("device", kind_words))?;
+        if self.memory_bytes > 0 {
+            write!(f, " with {} of memory", gib(self.memory_bytes))?;
+        }
+        Ok(())
+    }
+}
+
+impl Explanation {
+    fn ago(&self, at: Time) -> String {
+        format!("{:.0} s ago", self.now.seconds_since(at))
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{} is {}: ", self.sweep, self.trial.number, self.state)?;
+        self.write_reason(f)?;
+        if let Some(kind) = self.bound_to {
+            let kind = kind_words(kind);
+            write!(f, "\nit has run on a {kind} and stays on that kind, where its bits stay the same")?;
+        }
+        if !self.ends.is_empty() {
+            write!(f, "\n{} attempts so far:", self.attempts)?;
+        }
+        for end in &self.ends {
+            let EndView { attempt, how, worker, device, step, at } = end;
+            write!(f, "\n  {attempt}. on {worker} {device} to step {step}, {how}, {}", self.ago(*at))?;
+        }
+        Ok(())
+    }
+}
+
+impl Explanation {
+    fn write_reason(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.reason {
+            Reason::NoWorker { away: 0 } => {
+                f.write_str("no worker is connected\nhint: start one with `spotsweep-worker`")
+            }
+            Reason::NoWorker { away } => write!(f, "no worker is connected; {away} may come back"),
+            Reason::NoDevice { need, there } => {
+                write!(f, "it needs {need}, and no connected worker has one; there are:")?;
+                for (kind, memory, count) in there {
+                    write!(f, "\n  {count} × {} with {}", kind_words(*kind), gib(*memory))?;
+                }
+                Ok(())
+            }
+            Reason::Busy { devices, leases, outranked_by, before_it } => {
+                write!(f, "the {devices} devices that fit are busy with {leases} leases")?;
+                if let Some((name, priority)) = outranked_by {
+                    write!(f, "; sweep {name} goes first with priority {priority}")?;
+                }
+                match before_it {
+                    0 => f.write_str("; it is the next of its sweep"),
+                    n => write!(f, "; {n} trials of its sweep go before it"),
+                }
+            }
+            Reason::Avoids { worker } => {
+                write!(f, "only {worker} is free, where it just failed; it waits for another worker")
+            }
+            Reason::BackOff { until, failures, max_failures, failure } => {
+                let wait_s = until.seconds_since(self.now);
+                write!(f, "failure {failures} of {max_failures}, tried again in {wait_s:.0} s")?;
+                Self::write_failure(failure.as_ref(), f)
+            }
+            Reason::Paused { sweep, stopping_on } => {
+                f.write_str(if *sweep { "its sweep is paused" } else { "it was paused" })?;
+                match stopping_on {
+                    Some(worker) => write!(f, "; {worker} writes its checkpoint and gives it back"),
+                    None => Ok(()),
+                }
+            }
+            Reason::Leased { worker, device, started_at, step, total_steps, disconnected_since, revoked } => {
+                match started_at {
+                    Some(at) => write!(f, "on {worker} {device}, started {}", self.ago(*at))?,
+                    None => write!(f, "waits on {worker} for {device}")?,
+                }
+                match total_steps {
+                    0 => write!(f, ", step {step}")?,
+                    total => write!(f, ", step {step} of {total}")?,
+                }
+                if let Some(since) = disconnected_since {
+                    write!(f, "; the worker's connection broke {}", self.ago(*since))?;
+                }
+                match revoked {
+                    Some(_) => f.write_str("; the worker was told to give it back"),
+                    None => Ok(()),
+                }
+            }
+            Reason::Completed => f.write_str("it has its result"),
+            Reason::Stopped { best: Some((number, value)) } => {
+                write!(f, "trial {number} reached the sweep's target with {value} before this one started")
+            }
+            Reason::Stopped { best: None } => f.write_str("the sweep reached its target before it started"),
+            Reason::Failed { failures, max_failures, failure } => {
+                write!(f, "{failures} of at most {max_failures} failures")?;
+                Self::write_failure(failure.as_ref(), f)
+            }
+            Reason::Cancelled { sweep: true } => f.write_str("its sweep was cancelled"),
+            Reason::Cancelled { sweep: false } => f.write_str("it was cancelled"),
+        }
+    }
+
+    fn write_failure(failure: Option<&FailureView>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match failure {
+            Some(failure) => {
+                write!(f, "; on {} it {}: {}", failure.worker, failure_words(failure.kind), failure.message)
+            }
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Every "no" has a reason.
+
+use super::*;
+
+fn why(world: &World, number: u32) -> String {
+    world.engine.explain(trial(SweepId(0), number), world.now).unwrap().to_string()
+}
+
+#[test]
+fn a_waiting_trial_says_what_it_waits_for() {
+    let mut world = World::new();
+    let resources = Resources { device: DeviceRequest::Cuda, memory_bytes: Some(16 * GIB) };
+    world.submit(SweepSpec { resources, ..spec(3) });
+    assert!(why(&world, 0).contains("no worker is connected"), "{}", why(&world, 0));
+    world.join_with("cpu", vec![device(DeviceKind::Cpu, 64 * GIB)], 1);
+    let text = why(&world, 0);
+    assert!(text.contains("needs a CUDA device with 16.0 GiB of memory"), "{text}");
+    assert!(text.contains("1 × CPU with 64.0 GiB"), "{text}");
+    let gpu = world.join_with("gpu", vec![device(DeviceKind::Cuda, 16 * GIB)], 1);
+    assert!(why(&world, 2).contains("1 trials of its sweep go before it"), "{}", why(&world, 2));
+    assert!(why(&world, 0).contains("waits on gpu for cuda:0"), "{}", why(&world, 0));
+    world.started(gpu, Held { trial: trial(SweepId(0), 0), epoch: Epoch(1) });
+    assert!(why(&world, 0).contains("step 0 of 100"), "{}", why(&world, 0));
+}
+
+#[test]
+fn a_trial_behind_a_sweep_of_higher_priority_names_it() {
+    let mut world = World::new();
+    world.submit(spec(3));
+    let name = SweepName::new("urgent").unwrap();
+    world.submit(SweepSpec { name, priority: 7, ..spec(30) });
+    world.join("a", 2);
+    assert!(why(&world, 0).contains("sweep urgent goes first with priority 7"), "{}", why(&world, 0));
+}
+
+#[test]
+fn a_trial_in_backoff_tells_its_failure_and_when_it_is_tried_again() {
+    let mut world = World::new();
+    world.submit(spec(1));
+    let session = world.join("a", 1);
+    let lease = world.lease();
+    world.started(session, lease);
+    world.failed(session, lease, FailureKind::OutOfMemory);
+    let text = why(&world, 0);
+    assert!(text.contains("failure 1 of 3, tried again in 10 s"), "{text}");
+    assert!(text.contains("on a it failed: out of memory: no luck"), "{text}");
+    assert!(text.contains("1. on a cpu to step 5"), "{text}");
+}
+
+#[test]
+fn ended_and_paused_trials_say_why() {
+    let mut world = World::new();
+    let sweep = world.submit(spec(3));
+    let session = world.join("a", 1);
+    let lease = world.lease();
+    world.control(Target::Trial(lease.trial), Command::Pause).unwrap();
+    assert!(why(&world, 0).contains("it was paused; a writes its checkpoint"), "{}", why(&world, 0));
+    world.released(session, lease, 0);
+    world.ready(session, 0, 1);
+    let lease = world.lease();
+    world.failed(session, lease, FailureKind::Diverged);
+    assert!(why(&world, 1).contains("NaN or infinite"), "{}", why(&world, 1));
+    world.control(Target::Sweep(sweep), Command::Cancel).unwrap();
+    assert!(why(&world, 2).contains("its sweep was cancelled"), "{}", why(&world, 2));
+    assert!(world.engine.explain(trial(sweep, 3), world.now).is_none());
+}
+
+#[test]
+fn a_trial_bound_to_a_kind_of_device_says_so() {
+    let mut world = World::new();
+    world.submit(spec(1));
+    let session = world.join("a", 1);
+    let lease = world.lease();
+    world.progress(session, lease, 1, 0.1);
+    world.step(Event::Left { session });
+    world.join_with("gpu", vec![device(DeviceKind::Cuda, GIB)], 1);
+    let text = why(&world, 0);
+    assert!(text.contains("it needs a CPU"), "{text}");
+    assert!(text.contains("stays on that kind"), "{text}");
+    assert!(text.contains("interrupted: the worker left"), "{text}");
+}

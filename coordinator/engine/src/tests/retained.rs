@@ -1,0 +1,131 @@
+//! Checkpoints that are kept, and objects that are deleted.
+
+use super::*;
+
+fn steps(world: &World, trial: TrialRef) -> Vec<u64> {
+    world.trial(trial).checkpoints.iter().map(|c| c.reference.step).collect()
+}
+
+fn deleted(world: &World) -> usize {
+    let counts = world.actions.iter().map(|action| match action {
+        Action::DeleteObjects { digests } => digests.len(),
+        _ => 0,
+    });
+    counts.sum()
+}
+
+#[test]
+fn the_newest_the_best_and_the_final_checkpoint_are_kept() {
+    let mut world = World::new();
+    world.submit(spec(1));
+    let session = world.join("a", 1);
+    let lease = world.lease();
+    for (step, acc) in [(10, 0.5), (20, 0.9), (30, 0.6), (40, 0.7)] {
+        world.progress(session, lease, step, acc);
+        world.checkpoint(session, lease, step, false);
+    }
+    assert_eq!(steps(&world, lease.trial), [20, 40]);
+    world.checkpoint(session, lease, 50, true);
+    world.finished(session, lease);
+    assert_eq!(steps(&world, lease.trial), [20, 50]);
+    let view = world.trial(lease.trial);
+    assert_eq!(view.checkpoints.iter().map(|c| c.best).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(view.checkpoints[1].value, Some(0.7), "the value at its step or before");
+    assert_eq!(world.engine.object_references().len(), 4);
+}
+
+#[test]
+fn what_nothing_refers_to_is_deleted_after_a_while_and_once() {
+    let mut world = World::new();
+    world.submit(spec(1));
+    let session = world.join("a", 1);
+    let lease = world.lease();
+    for step in [10, 20] {
+        world.checkpoint(session, lease, step, false);
+    }
+    world.tick_for(59, &[session]);
+    assert_eq!(deleted(&world), 0);
+    world.tick_for(1, &[session]);
+    assert_eq!(deleted(&world), 2);
+    world.tick_for(1, &[session]);
+    assert_eq!(deleted(&world), 0);
+}
+
+#[test]
+fn a_checkpoint_that_refers_to_an_object_just_deleted_is_refused() {
+    let mut world = World::new();
+    world.submit(spec(1));
+    let session = world.join("a", 1);
+    let lease = world.lease();
+    for step in [10, 20] {
+        world.checkpoint(session, lease, step, false);
+    }
+    world.tick_for(60, &[session]);
+    world.checkpoint(session, lease, 10, false);
+    assert_eq!(world.engine.totals().refused_checkpoints, 1);
+    assert_eq!(steps(&world, lease.trial), [20]);
+}
+
+#[test]
+fn a_restart_gives_condemned_objects_their_whole_time_again() {
+    let mut world = World::new();
+    world.submit(spec(1));
+    let session = world.join("a", 1);
+    let lease = world.lease();
+    for step in [10, 20] {
+        world.checkpoint(session, lease, step, false);
+    }
+    world.pass(3600.0);
+    world.step(Event::Restarted);
+    let session = world.rejoin(session, "a", &[lease]);
+    world.tick_for(1, &[session]);
+    assert_eq!(deleted(&world), 0, "an agent may hold a report that refers to them");
+    world.tick_for(59, &[session]);
+    assert_eq!(deleted(&world), 2);
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_read_is_dropped_and_the_one_before_is_taken() {
+    let mut world = World::new();
+    let mut spec = spec(1);
+    spec.checkpoint.keep_last = 2;
+    spec.retry.backoff_s = 0.0;
+    world.submit(spec);
+    let session = world.join("a", 1);
+    let lease = world.lease();
+    world.checkpoint(session, lease, 10, false);
+    world.checkpoint(session, lease, 20, false);
+    world.released(session, lease, 20);
+    world.ready(session, 0, 1);
+    let lease = world.lease();
+    world.failed(session, lease, FailureKind::Checkpoint);
+    world.ready(session, 0, 1);
+    let (_, _, grant) = world.granted().remove(0);
+    assert_eq!(grant.resume.unwrap().step, 10);
+}
+
+#[test]
+fn the_same_checkpoint_written_again_after_a_resume_is_kept_once() {
+    let mut world = World::new();
+    world.submit(spec(1));
+    let session = world.join("a", 1);
+    let lease = world.lease();
+    for _ in 0..3 {
+        world.checkpoint(session, lease, 10, false);
+    }
+    assert_eq!(steps(&world, lease.trial), [10]);
+    assert!(world.engine.object_references().values().all(|count| *count == 1));
+    world.tick_for(100, &[session]);
+    assert_eq!(world.engine.object_references().len(), 2);
+}
+
+#[test]
+fn a_cancelled_trial_keeps_its_newest_checkpoint() {
+    let mut world = World::new();
+    let sweep = world.submit(spec(1));
+    let session = world.join("a", 1);
+    let lease = world.lease();
+    world.checkpoint(session, lease, 10, false);
+    world.control(Target::Sweep(sweep), Command::Cancel).unwrap();
+    assert_eq!(steps(&world, lease.trial), [10]);
+}
