@@ -6,6 +6,7 @@
 
 pub mod data;
 pub mod error;
+pub mod grpc;
 pub mod objects;
 
 pub use error::{Code, Problem};

@@ -1,0 +1,350 @@
+//! What agents say, from wire to domain: each message is checked here, once, and what breaks a limit is refused.
+//!
+//! It must not decide anything: it knows no state, only forms.
+
+use crate::error::{Code, Problem};
+use spotsweep_engine::{
+    SweepId, TrialRef,
+    event::{
+        CheckpointRef, Device, DeviceKind, HeldLease, Hello, IndexedMetrics, Machine, Report, ReportBatch,
+        ReportBody,
+    },
+};
+use spotsweep_proto::{
+    digest::Digest,
+    ids::{DeviceName, Epoch, Incarnation, MetricName, WorkerName},
+    limits,
+    line::FailureKind,
+};
+use spotsweep_wire::{WORKER_PROTOCOL, v1};
+
+/// Longest free text about a machine or device, in bytes; more is cut.
+const MACHINE_TEXT_BYTES: usize = 256;
+/// Most leases that one agent can hold.
+const HELD_LEASES: usize = limits::DEVICES_PER_WORKER * (limits::CREDITS_PER_DEVICE as usize + 1);
+/// Most objects that a checkpoint may name.
+const PARTS_PER_CHECKPOINT: usize = 16;
+
+fn bad(message: impl Into<String>) -> Problem {
+    Problem::new(Code::BadRequest, message)
+}
+
+fn missing(what: &str) -> Problem {
+    bad(format!("{what} is missing"))
+}
+
+fn too_many(what: &str, found: usize, limit: usize) -> Problem {
+    Problem::new(Code::TooLarge, format!("{found} {what}; at most {limit} are taken"))
+}
+
+/// A hello.
+///
+/// # Errors
+/// A protocol that is not ours, a name that is none, no device or too many, or a malformed lease.
+pub fn hello(hello: v1::Hello) -> Result<Hello, Problem> {
+    if hello.protocol != WORKER_PROTOCOL {
+        let message =
+            format!("the agent speaks protocol {}, this coordinator {WORKER_PROTOCOL}", hello.protocol);
+        return Err(Problem::new(Code::ProtocolMismatch, message).hint("use the same release on both sides"));
+    }
+    let incarnation: [u8; 16] =
+        hello.incarnation.as_ref().try_into().map_err(|_| bad("an incarnation has 16 bytes"))?;
+    if hello.devices.is_empty() {
+        return Err(missing("a device"));
+    }
+    if hello.devices.len() > limits::DEVICES_PER_WORKER {
+        return Err(too_many("devices", hello.devices.len(), limits::DEVICES_PER_WORKER));
+    }
+    if hello.held.len() > HELD_LEASES {
+        return Err(too_many("leases", hello.held.len(), HELD_LEASES));
+    }
+    let devices: Vec<Device> = hello.devices.into_iter().map(device).collect::<Result<_, _>>()?;
+    let held = hello.held.iter().map(|lease| held_lease(lease, devices.len())).collect::<Result<_, _>>()?;
+    Ok(Hello {
+        name: WorkerName::new(&hello.name).map_err(|error| bad(error.to_string()))?,
+        incarnation: Incarnation(u128::from_be_bytes(incarnation)),
+        devices,
+        machine: hello.machine.map(machine).unwrap_or_default(),
+        held,
+    })
+}
+
+fn device(device: v1::Device) -> Result<Device, Problem> {
+    let kind = match device.kind() {
+        v1::DeviceKind::Cpu => DeviceKind::Cpu,
+        v1::DeviceKind::Cuda => DeviceKind::Cuda,
+        v1::DeviceKind::Unspecified => return Err(missing("a device's kind")),
+    };
+    Ok(Device {
+        name: DeviceName::new(&device.name).map_err(|error| bad(error.to_string()))?,
+        kind,
+        model: cut(device.model, MACHINE_TEXT_BYTES),
+        memory_bytes: device.memory_bytes,
+    })
+}
+
+fn machine(machine: v1::Machine) -> Machine {
+    let text = |text| cut(text, MACHINE_TEXT_BYTES);
+    Machine {
+        host: text(machine.host),
+        cpu: text(machine.cpu),
+        cores: machine.cores,
+        memory_bytes: machine.memory_bytes,
+        libtorch: text(machine.libtorch),
+        instance_type: text(machine.instance_type),
+        zone: text(machine.zone),
+        pid: machine.pid,
+        version: text(machine.version),
+    }
+}
+
+fn held_lease(lease: &v1::HeldLease, devices: usize) -> Result<HeldLease, Problem> {
+    Ok(HeldLease {
+        trial: trial(lease.trial)?,
+        epoch: Epoch(lease.epoch),
+        device: device_index(lease.device, devices)?,
+    })
+}
+
+/// An index into the devices of the hello.
+///
+/// # Errors
+/// When there is no such device.
+pub fn device_index(index: u32, devices: usize) -> Result<u16, Problem> {
+    u16::try_from(index)
+        .ok()
+        .filter(|index| usize::from(*index) < devices)
+        .ok_or_else(|| bad(format!("there is no device {index}; the hello named {devices}")))
+}
+
+fn trial(key: Option<v1::TrialKey>) -> Result<TrialRef, Problem> {
+    let key = key.ok_or_else(|| missing("a trial"))?;
+    Ok(TrialRef { sweep: SweepId(key.sweep), number: key.number })
+}
+
+/// A batch of reports. Metrics that are not finite are left out: the trainer protocol allows none, so one can only
+/// come from a broken agent, and a number that cannot be compared is worth nothing.
+///
+/// # Errors
+/// Numbers that do not begin at 1, too many reports, names that are none, or a malformed report.
+pub fn report_batch(batch: v1::ReportBatch) -> Result<ReportBatch, Problem> {
+    if batch.first_seq == 0 {
+        return Err(bad("reports are numbered from 1"));
+    }
+    if batch.reports.len() > limits::REPORTS_PER_BATCH {
+        return Err(too_many("reports in a batch", batch.reports.len(), limits::REPORTS_PER_BATCH));
+    }
+    if batch.metric_names.len() > limits::METRICS_PER_TRIAL {
+        return Err(too_many(
+            "names of metrics in a batch",
+            batch.metric_names.len(),
+            limits::METRICS_PER_TRIAL,
+        ));
+    }
+    let metric_names: Vec<MetricName> = batch
+        .metric_names
+        .iter()
+        .map(|name| MetricName::new(name).map_err(|error| bad(error.to_string())))
+        .collect::<Result<_, _>>()?;
+    let reports =
+        batch.reports.into_iter().map(|r| report(r, metric_names.len())).collect::<Result<_, _>>()?;
+    Ok(ReportBatch { first_seq: batch.first_seq, metric_names, reports })
+}
+
+fn report(report: v1::Report, names: usize) -> Result<Report, Problem> {
+    use v1::report::Body;
+    let body = match report.body.ok_or_else(|| missing("a report's body"))? {
+        Body::Started(started) => {
+            ReportBody::Started { step: started.step, total_steps: started.total_steps }
+        }
+        Body::Progress(progress) => ReportBody::Progress {
+            step: progress.step,
+            data_epoch: finite(progress.data_epoch),
+            metrics: metrics(&progress.names, &progress.values, names)?,
+        },
+        Body::Checkpoint(found) => ReportBody::Checkpoint(checkpoint(&found)?),
+        Body::Finished(finished) => ReportBody::Finished {
+            step: finished.step,
+            metrics: metrics(&finished.names, &finished.values, names)?,
+            weights_digest: match finished.weights_digest.len() {
+                0 => None,
+                _ => Some(digest(&finished.weights_digest)?),
+            },
+            seconds: seconds(finished.seconds),
+        },
+        Body::Failed(failed) => ReportBody::Failed {
+            step: failed.step,
+            kind: failure_kind(failed.kind())?,
+            message: cut(failed.message, limits::FAILURE_TEXT_BYTES),
+            seconds: seconds(failed.seconds),
+        },
+        Body::Released(released) => {
+            ReportBody::Released { step: released.step, seconds: seconds(released.seconds) }
+        }
+    };
+    Ok(Report { trial: trial(report.trial)?, epoch: Epoch(report.epoch), body })
+}
+
+fn metrics(indexes: &[u32], values: &[f64], names: usize) -> Result<IndexedMetrics, Problem> {
+    if indexes.len() != values.len() {
+        return Err(bad(format!("{} names of metrics for {} values", indexes.len(), values.len())));
+    }
+    if indexes.len() > limits::METRICS_PER_REPORT {
+        return Err(too_many("metrics in a report", indexes.len(), limits::METRICS_PER_REPORT));
+    }
+    let mut metrics = IndexedMetrics::with_capacity(indexes.len());
+    for (&index, &value) in indexes.iter().zip(values) {
+        let index = u16::try_from(index).ok().filter(|index| usize::from(*index) < names);
+        let index = index.ok_or_else(|| bad("a metric without a name"))?;
+        if value.is_finite() {
+            metrics.push((index, value));
+        }
+    }
+    Ok(metrics)
+}
+
+fn checkpoint(found: &v1::Checkpoint) -> Result<CheckpointRef, Problem> {
+    if found.parts.len() > PARTS_PER_CHECKPOINT {
+        return Err(too_many("parts of a checkpoint", found.parts.len(), PARTS_PER_CHECKPOINT));
+    }
+    Ok(CheckpointRef {
+        step: found.step,
+        manifest: digest(&found.manifest)?,
+        parts: found.parts.iter().map(|part| digest(part)).collect::<Result<_, _>>()?,
+        bytes: found.bytes,
+        last: found.last,
+    })
+}
+
+fn digest(bytes: &[u8]) -> Result<Digest, Problem> {
+    bytes.try_into().map(Digest).map_err(|_| bad(format!("a digest has 32 bytes, not {}", bytes.len())))
+}
+
+fn failure_kind(kind: v1::FailureKind) -> Result<FailureKind, Problem> {
+    Ok(match kind {
+        v1::FailureKind::Unspecified => return Err(missing("a failure's kind")),
+        v1::FailureKind::Diverged => FailureKind::Diverged,
+        v1::FailureKind::Config => FailureKind::Config,
+        v1::FailureKind::Data => FailureKind::Data,
+        v1::FailureKind::Checkpoint => FailureKind::Checkpoint,
+        v1::FailureKind::OutOfMemory => FailureKind::OutOfMemory,
+        v1::FailureKind::Storage => FailureKind::Storage,
+        v1::FailureKind::Crashed => FailureKind::Crashed,
+        v1::FailureKind::Protocol => FailureKind::Protocol,
+        v1::FailureKind::Internal => FailureKind::Internal,
+    })
+}
+
+fn finite(value: f64) -> f64 {
+    if value.is_finite() { value } else { 0.0 }
+}
+
+fn seconds(value: f64) -> f64 {
+    finite(value).max(0.0)
+}
+
+/// At most `limit` bytes of `text`, cut between characters.
+fn cut(mut text: String, limit: usize) -> String {
+    if text.len() > limit {
+        let end = (0..=limit).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spotsweep_wire::v1::report::Body;
+
+    fn good_hello() -> v1::Hello {
+        v1::Hello {
+            protocol: WORKER_PROTOCOL,
+            name: "w".to_owned(),
+            incarnation: vec![7; 16].into(),
+            devices: vec![v1::Device {
+                name: "cpu".to_owned(),
+                kind: v1::DeviceKind::Cpu.into(),
+                model: "m".repeat(1000),
+                memory_bytes: 1,
+            }],
+            machine: None,
+            held: vec![],
+        }
+    }
+
+    fn batch(body: Option<Body>) -> v1::ReportBatch {
+        let trial = Some(v1::TrialKey { sweep: 0, number: 3 });
+        v1::ReportBatch {
+            first_seq: 1,
+            metric_names: vec!["loss".to_owned()],
+            reports: vec![v1::Report { trial, epoch: 2, body }],
+        }
+    }
+
+    #[test]
+    fn a_hello_is_taken_with_its_texts_cut() {
+        let hello = hello(good_hello()).unwrap();
+        assert_eq!(hello.devices[0].model.len(), MACHINE_TEXT_BYTES);
+    }
+
+    #[test]
+    fn a_hello_that_breaks_a_rule_is_refused_with_its_reason() {
+        type Break = fn(&mut v1::Hello);
+        let breaks: [(Break, Code); 7] = [
+            (|h| h.protocol = 99, Code::ProtocolMismatch),
+            (|h| h.name = "a b".to_owned(), Code::BadRequest),
+            (|h| h.incarnation = vec![1; 15].into(), Code::BadRequest),
+            (|h| h.devices.clear(), Code::BadRequest),
+            (|h| h.devices = vec![h.devices[0].clone(); 65], Code::TooLarge),
+            (|h| h.devices[0].kind = 77, Code::BadRequest),
+            (|h| h.held = vec![v1::HeldLease { trial: None, epoch: 1, device: 0 }], Code::BadRequest),
+        ];
+        for (index, (break_it, code)) in breaks.into_iter().enumerate() {
+            let mut wire = good_hello();
+            break_it(&mut wire);
+            assert_eq!(hello(wire).unwrap_err().code, code, "{index}");
+        }
+    }
+
+    #[test]
+    fn metrics_that_are_not_finite_are_left_out() {
+        let progress = v1::Progress {
+            step: 5,
+            data_epoch: f64::NAN,
+            names: vec![0, 0, 0],
+            values: vec![f64::NAN, 1.5, f64::INFINITY],
+        };
+        let batch = report_batch(batch(Some(Body::Progress(progress)))).unwrap();
+        let body = ReportBody::Progress { step: 5, data_epoch: 0.0, metrics: vec![(0, 1.5)] };
+        assert_eq!(batch.reports[0].body, body);
+    }
+
+    #[test]
+    fn a_malformed_report_is_refused() {
+        let progress =
+            |names, values| Some(Body::Progress(v1::Progress { step: 1, data_epoch: 0.0, names, values }));
+        let checkpoint = v1::Checkpoint { manifest: vec![1; 31].into(), ..v1::Checkpoint::default() };
+        let bodies = [
+            None,
+            progress(vec![1], vec![0.5]),
+            progress(vec![0], vec![]),
+            progress(vec![0; 257], vec![0.0; 257]),
+            Some(Body::Checkpoint(checkpoint)),
+            Some(Body::Failed(v1::Failed::default())),
+        ];
+        for body in bodies {
+            assert!(report_batch(batch(body.clone())).is_err(), "{body:?}");
+        }
+        assert!(report_batch(v1::ReportBatch { first_seq: 0, ..batch(None) }).is_err());
+    }
+
+    #[test]
+    fn a_long_failure_is_cut_between_characters() {
+        let message = "é".repeat(limits::FAILURE_TEXT_BYTES);
+        let failed = v1::Failed { step: 1, kind: v1::FailureKind::Crashed.into(), message, seconds: -1.0 };
+        let batch = report_batch(batch(Some(Body::Failed(failed)))).unwrap();
+        let ReportBody::Failed { message, seconds, .. } = &batch.reports[0].body else { panic!("a failure") };
+        assert_eq!((message.len(), *seconds), (limits::FAILURE_TEXT_BYTES, 0.0));
+    }
+}

@@ -1,0 +1,3 @@
+//! The services over gRPC: conversions at the edge, and what is served.
+
+pub mod from_worker;
