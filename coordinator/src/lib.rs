@@ -8,5 +8,6 @@ pub mod data;
 pub mod error;
 pub mod grpc;
 pub mod objects;
+pub mod queries;
 
 pub use error::{Code, Problem};

@@ -1,0 +1,189 @@
+//! Views of the engine as the messages that clients read. Pure: no state, no IO, no decisions.
+
+use spotsweep_engine::{
+    TrialRef,
+    action::TrialState,
+    event::{CheckpointRef, Device, DeviceKind, Machine},
+    time::Time,
+    views::{CheckpointView, Counts, DeviceView, LinkView, SweepView, TrialView, WorkerView},
+};
+use spotsweep_proto::{
+    digest::Digest,
+    ids::{SweepName, TrialId},
+    metric::{Goal, Metrics},
+    value::Assignment,
+};
+use spotsweep_wire::v1;
+use std::collections::HashMap;
+
+/// Every state, in the order in which people read counts.
+const STATES: [TrialState; 8] = [
+    TrialState::Pending,
+    TrialState::Running,
+    TrialState::Paused,
+    TrialState::Completed,
+    TrialState::Stopped,
+    TrialState::Failed,
+    TrialState::Diverged,
+    TrialState::Cancelled,
+];
+
+/// The word for a goal.
+#[must_use]
+pub fn goal(goal: Goal) -> &'static str {
+    match goal {
+        Goal::Minimize => "minimize",
+        Goal::Maximize => "maximize",
+    }
+}
+
+fn counts(counts: &Counts) -> HashMap<String, u64> {
+    let count = |state: TrialState| (state.as_str().to_owned(), u64::from(counts.get(state)));
+    STATES.into_iter().map(count).collect()
+}
+
+/// A trial's name as people write it.
+#[must_use]
+pub fn trial_name(sweep: &SweepName, number: u32) -> String {
+    TrialId { sweep: sweep.clone(), number }.to_string()
+}
+
+/// A sweep.
+#[must_use]
+pub fn sweep(view: &SweepView) -> v1::SweepSummary {
+    let objective = view.spec.objective.as_ref();
+    v1::SweepSummary {
+        sweep: view.name.to_string(),
+        state: view.state.as_str().to_owned(),
+        trials: u64::from(view.trials),
+        counts: counts(&view.counts),
+        best_trial: view.best.map(|(number, _)| trial_name(&view.name, number)),
+        best_value: view.best.map(|(_, best)| best.value),
+        objective: objective.map(|objective| objective.name.to_string()).unwrap_or_default(),
+        goal: objective.map(|objective| goal(objective.goal)).unwrap_or_default().to_owned(),
+        priority: view.spec.priority,
+        submitted_at_us: view.submitted_at.0,
+        ended_at_us: view.ended_at.map(|Time(us)| us),
+        stale_reports: view.stale_reports,
+        spec_digest: view.spec.digest().to_string(),
+        description: view.spec.description.clone(),
+    }
+}
+
+/// What the history knows of a trial and the engine does not.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Outcome {
+    /// Final metrics, or the newest of each while it runs.
+    pub metrics: Metrics,
+    /// Of the final weights.
+    pub weights_digest: Option<Digest>,
+    /// Where it finished, if it did.
+    pub device: Option<String>,
+}
+
+/// A row of results.
+#[must_use]
+pub fn trial(sweep: &SweepName, params: &Assignment, view: &TrialView, outcome: Outcome) -> v1::Trial {
+    let TrialRef { number, .. } = view.trial;
+    let (worker, device) = match &view.place {
+        Some(place) => (place.name.to_string(), place.device.to_string()),
+        None => (String::new(), String::new()),
+    };
+    let failure = view.last_failure.as_ref().map(|failure| failure.message.clone()).unwrap_or_default();
+    v1::Trial {
+        sweep: sweep.to_string(),
+        trial: trial_name(sweep, number),
+        number,
+        state: view.state.as_str().to_owned(),
+        params_json: serde_json::Value::Object(params.to_json()).to_string(),
+        metrics: metrics(outcome.metrics),
+        steps: view.step,
+        total_steps: view.total_steps,
+        attempts: view.attempts,
+        failures: view.failures,
+        weights_digest: outcome.weights_digest.map(|digest| digest.to_string()).unwrap_or_default(),
+        device: outcome.device.unwrap_or(device),
+        worker,
+        seconds: view.seconds,
+        failure,
+    }
+}
+
+/// Metrics by name.
+#[must_use]
+pub fn metrics(metrics: Metrics) -> Vec<v1::Metric> {
+    metrics.into_iter().map(|(name, value)| v1::Metric { name: name.to_string(), value }).collect()
+}
+
+/// A worker; `name_of` gives the name of a trial whose lease it holds.
+pub fn worker(view: &WorkerView, name_of: impl Fn(TrialRef) -> String) -> v1::WorkerSummary {
+    let (state, last_heard) = match view.link {
+        LinkView::Connected { .. } => ("connected", None),
+        LinkView::Silent { since, .. } | LinkView::Disconnected { since } => ("silent", Some(since)),
+        LinkView::Gone { since } => ("gone", Some(since)),
+    };
+    let mut devices: Vec<v1::DeviceSummary> = view.devices.iter().map(device_summary).collect();
+    // The engine knows leases by worker; with one device, the usual case, they are that device's.
+    if let Some(first) = devices.first_mut() {
+        first.trials = view.leases.iter().map(|trial| name_of(*trial)).collect();
+    }
+    v1::WorkerSummary {
+        name: view.name.to_string(),
+        state: state.to_owned(),
+        devices,
+        machine: Some(machine(&view.machine)),
+        since_us: view.joined_at.0,
+        last_heard_us: last_heard.map(|Time(us)| us),
+    }
+}
+
+fn device_summary(view: &DeviceView) -> v1::DeviceSummary {
+    v1::DeviceSummary { device: Some(device(&view.device)), credits: view.credits, trials: Vec::new() }
+}
+
+fn device(device: &Device) -> v1::Device {
+    let kind = match device.kind {
+        DeviceKind::Cpu => v1::DeviceKind::Cpu,
+        DeviceKind::Cuda => v1::DeviceKind::Cuda,
+    };
+    v1::Device {
+        name: device.name.to_string(),
+        kind: kind.into(),
+        model: device.model.clone(),
+        memory_bytes: device.memory_bytes,
+    }
+}
+
+fn machine(machine: &Machine) -> v1::Machine {
+    v1::Machine {
+        host: machine.host.clone(),
+        cpu: machine.cpu.clone(),
+        cores: machine.cores,
+        memory_bytes: machine.memory_bytes,
+        libtorch: machine.libtorch.clone(),
+        instance_type: machine.instance_type.clone(),
+        zone: machine.zone.clone(),
+        pid: machine.pid,
+        version: machine.version.clone(),
+    }
+}
+
+/// A checkpoint as a lease carries it.
+#[must_use]
+pub fn checkpoint_ref(reference: &CheckpointRef) -> v1::Checkpoint {
+    let bytes = |digest: &Digest| digest.0.to_vec().into();
+    v1::Checkpoint {
+        step: reference.step,
+        manifest: bytes(&reference.manifest),
+        parts: reference.parts.iter().map(bytes).collect(),
+        bytes: reference.bytes,
+        last: reference.last,
+        best: false,
+    }
+}
+
+/// A checkpoint as clients see it.
+#[must_use]
+pub fn checkpoint(view: &CheckpointView) -> v1::Checkpoint {
+    v1::Checkpoint { best: view.best, ..checkpoint_ref(&view.reference) }
+}
