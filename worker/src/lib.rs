@@ -11,17 +11,23 @@
 mod agent;
 mod attempt;
 mod backoff;
+mod checkpoints;
+mod data;
 mod link;
 mod machine;
 mod pace;
 mod reports;
+mod scratch;
 mod session;
 mod trainer;
 mod wire;
 
 pub use agent::{Agent, AgentConfig, AgentError, Drain};
 pub use attempt::{Attempt, CheckpointRef, LeaseKey, Progress, ReportBody, Sweep, SweepNumber, TrialRef};
+pub use data::DataFolders;
 pub use machine::Machine;
 pub use trainer::{
-    Equipment, FoundDevice, HowToStop, Trainer, TrainerError, TrainerEvent, Trainers, noop::NoopTrainers,
+    Equipment, FoundDevice, HowToStop, Trainer, TrainerError, TrainerEvent, Trainers,
+    noop::NoopTrainers,
+    process::{DeviceChoice, ProcessSettings, ProcessTrainers},
 };

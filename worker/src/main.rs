@@ -1,2 +1,63 @@
-//! Placeholder while the house is laid out.
-fn main() {}
+//! The program `spotsweep-worker`: reads its command line, runs one agent, and turns signals into an orderly
+//! farewell.
+
+mod cli;
+mod signals;
+
+use clap::Parser as _;
+use spotsweep_worker::{Agent, AgentConfig, Machine, ProcessTrainers};
+use std::{io::Write as _, process::ExitCode};
+
+fn main() -> ExitCode {
+    let arguments = cli::Arguments::parse();
+    if let Err(error) = cli::start_log(&arguments) {
+        return fail(&error);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&cli::CliError::Runtime(error)),
+    };
+    let outcome = runtime.block_on(run(arguments));
+    // Not waiting for blocking calls, such as a read of stdin, that nobody needs any more.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(code) => code,
+        Err(error) => fail(&error),
+    }
+}
+
+async fn run(arguments: cli::Arguments) -> Result<ExitCode, cli::CliError> {
+    let settings = cli::settings(&arguments)?;
+    let machine = Machine::detect().await;
+    let name = cli::name(&arguments, &machine)?;
+    let config = AgentConfig { coordinator: arguments.coordinator, name, machine };
+    let farewell = signals::Farewell::listen(settings.grace, arguments.exit_with_parent)
+        .map_err(cli::CliError::Signals)?;
+    let agent = Agent::new(config, ProcessTrainers::new(settings));
+    tokio::select! {
+        outcome = agent.run(farewell.first()) => {
+            outcome?;
+            tracing::info!("left");
+            Ok(ExitCode::SUCCESS)
+        }
+        code = farewell.second() => Ok(ExitCode::from(code)),
+    }
+}
+
+fn fail(error: &cli::CliError) -> ExitCode {
+    let mut text = format!("error: {error}");
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        let more = inner.to_string();
+        if !text.contains(&more) {
+            // Hints stay last.
+            let (first, hint) = text.split_once("\nhint: ").map_or((text.as_str(), ""), |(a, b)| (a, b));
+            let tail = if hint.is_empty() { String::new() } else { format!("\nhint: {hint}") };
+            text = format!("{first}: {more}{tail}");
+        }
+        cause = inner.source();
+    }
+    // Nothing can be done about a stderr that is closed.
+    let _written = writeln!(std::io::stderr(), "{text}");
+    ExitCode::from(error.exit_status())
+}

@@ -9,7 +9,16 @@ use futures::future::BoxFuture;
 use spotsweep_proto::ids::DeviceName;
 use std::task::{Context, Poll};
 
+mod child;
+mod course;
+mod memory;
 pub(crate) mod noop;
+mod pipe;
+pub(crate) mod process;
+mod runner;
+mod stderr;
+mod uploads;
+mod watch;
 
 /// What can train here, and with what.
 #[derive(Debug, Clone, Default)]

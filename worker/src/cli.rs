@@ -1,0 +1,233 @@
+//! The command line of `spotsweep-worker`, and what follows from it.
+
+use clap::{Parser, ValueEnum};
+use spotsweep_proto::ids::{DeviceName, NameError, WorkerName};
+use spotsweep_wire::error::Code;
+use spotsweep_worker::{AgentError, DataFolders, DeviceChoice, Machine, ProcessSettings, TrainerError};
+use std::{path::PathBuf, time::Duration};
+use tracing_subscriber::EnvFilter;
+
+/// The trainer that is looked for where none is named.
+const TRAINER: &str = "spotsweep-trainer";
+
+const EXAMPLES: &str = "\
+Examples:
+  spotsweep-worker
+      One agent for the coordinator on this machine, with all GPUs, or the CPU where there are none.
+  spotsweep-worker --coordinator http://127.0.0.1:7077 --device cpu --name cpu-2
+      A second agent, on the CPU. Several agents may run on one machine.
+  spotsweep-worker --trainer ./my-trainer
+      With another program that speaks the line protocol of trainers.
+
+Exit status: 0 after an orderly farewell (SIGTERM, SIGINT), 1 on an error, 2 for a wrong command line, 8 without
+a usable trainer, 128 plus the signal's number after a second signal; when the coordinator rejects the agent,
+that of the reason, as `spotsweep` gives it.";
+
+/// Takes leases from a coordinator, trains, and reports.
+///
+/// One trainer process runs for each device. On SIGTERM or SIGINT the agent takes nothing new, stops its jobs
+/// with a checkpoint, hands their leases back and leaves; a second signal ends it at once.
+#[derive(Debug, Parser)]
+#[command(name = "spotsweep-worker", version, after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// Where the coordinator listens.
+    #[arg(long, value_name = "URL", env = "SPOTSWEEP_COORDINATOR", default_value = "http://127.0.0.1:7077")]
+    pub(crate) coordinator: String,
+
+    /// Name of this worker, for people [default: the host's name].
+    #[arg(long, env = "SPOTSWEEP_WORKER_NAME")]
+    name: Option<String>,
+
+    /// Where to train: auto (all GPUs, or the CPU where there are none), cpu, cuda:0, …
+    #[arg(long, value_name = "DEVICE", env = "SPOTSWEEP_DEVICE", default_value = "auto")]
+    device: String,
+
+    /// Program that trains [default: spotsweep-trainer beside this program, else in PATH].
+    #[arg(long, value_name = "PATH", env = "SPOTSWEEP_TRAINER")]
+    trainer: Option<PathBuf>,
+
+    /// Folder for files on their way [default: spotsweep-worker in the system's temporary folder].
+    #[arg(long, value_name = "SCRATCH", env = "SPOTSWEEP_SCRATCH")]
+    dir: Option<PathBuf>,
+
+    /// Folder of all data sets [default: $SPOTSWEEP_DATA, else spotsweep/data in the user's cache].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// Seconds that jobs have to stop with a checkpoint and to be handed over when the agent leaves.
+    #[arg(long, value_name = "SECONDS", env = "SPOTSWEEP_GRACE_S", default_value = "25", value_parser = seconds)]
+    grace_s: Duration,
+
+    /// Seconds without a word after which a trainer that has a job is taken to hang. Trainers report at least
+    /// once an epoch, so an epoch must not take longer.
+    #[arg(long, value_name = "SECONDS", env = "SPOTSWEEP_TRAINER_TIMEOUT_S", default_value = "600", value_parser = seconds)]
+    trainer_timeout_s: Duration,
+
+    /// Leave when stdin ends: for a program that starts agents and may die.
+    #[arg(long)]
+    pub(crate) exit_with_parent: bool,
+
+    /// What to log on stderr: error, warn, info, debug, trace, or a filter such as spotsweep_worker=debug.
+    #[arg(long, value_name = "FILTER", env = "SPOTSWEEP_LOG", default_value = "info")]
+    log: String,
+
+    /// How to log.
+    #[arg(long, value_name = "FORMAT", env = "SPOTSWEEP_LOG_FORMAT", default_value = "text")]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Most seconds that a duration on the command line may have: a year.
+const SECONDS_LIMIT: f64 = 31_536_000.0;
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number: f64 = text.parse().map_err(|_| "it is not a number".to_owned())?;
+    if !(0.0..=SECONDS_LIMIT).contains(&number) {
+        return Err(format!("it is not between 0 and {SECONDS_LIMIT}"));
+    }
+    Ok(Duration::from_secs_f64(number))
+}
+
+/// Why the program ends with an error.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    #[error("{name:?} is no device\nhint: write auto, cpu, or cuda:0")]
+    Device {
+        name: String,
+        #[source]
+        source: NameError,
+    },
+    #[error("{name:?} is no name for a worker")]
+    Name {
+        name: String,
+        #[source]
+        source: NameError,
+    },
+    #[error("{filter:?} is no log filter\nhint: write error, warn, info, debug or trace")]
+    Log {
+        filter: String,
+        #[source]
+        source: tracing_subscriber::filter::ParseError,
+    },
+    #[error("the program's runtime does not start")]
+    Runtime(#[source] std::io::Error),
+    #[error("signals cannot be listened to")]
+    Signals(#[source] std::io::Error),
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+}
+
+impl CliError {
+    /// One list for all of Spotsweep's programs: [`Code`].
+    pub(crate) fn exit_status(&self) -> u8 {
+        let code = match self {
+            Self::Device { .. } | Self::Name { .. } | Self::Log { .. } => Code::BadRequest,
+            Self::Runtime(_) | Self::Signals(_) => Code::Internal,
+            Self::Agent(error) => match error {
+                AgentError::Url { .. } => Code::BadAddress,
+                AgentError::Rejected { code, .. } => code.parse().unwrap_or(Code::Internal),
+                AgentError::Trainer(
+                    TrainerError::Missing { .. }
+                    | TrainerError::NotReady { .. }
+                    | TrainerError::NoDevice { .. },
+                ) => Code::Missing,
+                AgentError::Trainer(TrainerError::Scratch { .. })
+                | AgentError::Random(_)
+                | AgentError::GraceOver => Code::Internal,
+            },
+        };
+        code.exit_status()
+    }
+}
+
+/// Starts logging to stderr.
+pub(crate) fn start_log(arguments: &Arguments) -> Result<(), CliError> {
+    let filter = EnvFilter::try_new(&arguments.log)
+        .map_err(|source| CliError::Log { filter: arguments.log.clone(), source })?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match arguments.log_format {
+        LogFormat::Text => {
+            let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            log.with_target(false).with_ansi(colour).init();
+        }
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}
+
+/// What trainer processes need to know.
+pub(crate) fn settings(arguments: &Arguments) -> Result<ProcessSettings, CliError> {
+    let device = match arguments.device.as_str() {
+        "auto" => DeviceChoice::Auto,
+        name => DeviceChoice::Only(
+            DeviceName::new(name).map_err(|source| CliError::Device { name: name.to_owned(), source })?,
+        ),
+    };
+    let scratch = arguments.dir.clone().unwrap_or_else(|| std::env::temp_dir().join("spotsweep-worker"));
+    Ok(ProcessSettings {
+        program: arguments.trainer.clone().unwrap_or_else(find_trainer),
+        device,
+        scratch,
+        data: DataFolders::new(arguments.data_dir.clone()),
+        grace: arguments.grace_s,
+        silence: arguments.trainer_timeout_s,
+    })
+}
+
+/// The trainer beside this program, else the first in PATH, else where it should be.
+fn find_trainer() -> PathBuf {
+    let here = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.join(TRAINER)));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let in_path = std::env::split_paths(&path).map(|folder| folder.join(TRAINER));
+    let found = here.clone().into_iter().chain(in_path).find(|candidate| candidate.is_file());
+    found.or(here).unwrap_or_else(|| PathBuf::from(TRAINER))
+}
+
+/// The worker's name: as given, or the host's, as far as it is one.
+pub(crate) fn name(arguments: &Arguments, machine: &Machine) -> Result<WorkerName, CliError> {
+    let given = arguments.name.as_deref();
+    let name = given.map_or_else(|| worker_name_of(&machine.host), ToOwned::to_owned);
+    WorkerName::new(&name).map_err(|source| CliError::Name { name, source })
+}
+
+fn worker_name_of(host: &str) -> String {
+    let fits = |c: &char| c.is_ascii_alphanumeric() || "._-".contains(*c);
+    let name: String = host.chars().filter(fits).take(64).collect();
+    let name = name.trim_start_matches(['.', '-']);
+    if name.is_empty() { "worker".to_owned() } else { name.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent_and_its_help_has_examples() {
+        Arguments::command().debug_assert();
+        let help = Arguments::command().render_help().to_string();
+        assert!(help.contains("Examples:") && help.contains("SPOTSWEEP_COORDINATOR"), "{help}");
+    }
+
+    #[test]
+    fn any_host_name_gives_a_worker_name() {
+        for host in ["box", "ip-10-0-0-1.ec2.internal", "", "-x", "größe", "a b", ".", &"h".repeat(300)] {
+            WorkerName::new(&worker_name_of(host)).unwrap();
+        }
+    }
+
+    #[test]
+    fn seconds_that_make_no_sense_are_refused() {
+        for text in ["-1", "nan", "inf", "x", "", "1e99"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+    }
+}

@@ -1,0 +1,181 @@
+//! A trainer as a child process: started, spoken to, and ended with all that it started. Knows nothing of jobs.
+
+use super::{
+    memory::{OomWatch, says_out_of_memory},
+    pipe::{Messages, PipeError},
+    stderr::{StderrTail, failure_text},
+};
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+use spotsweep_proto::line::{FailureKind, FromTrainer, ToTrainer};
+use std::{
+    io,
+    os::unix::process::ExitStatusExt as _,
+    path::Path,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+use tokio::{
+    io::AsyncWriteExt as _,
+    process::{Child, ChildStdin, ChildStdout, Command},
+    time::timeout,
+};
+
+/// A trainer that does not read its stdin for this long while the agent writes to it is stuck.
+const WRITE_LIMIT: Duration = Duration::from_secs(10);
+/// A trainer that closed its stdout is given this long to exit before it is killed.
+const EXIT_LIMIT: Duration = Duration::from_secs(2);
+/// Waiting threads of OpenMP that spin take the processor from other trainers (GNU libgomp manual,
+/// OMP_WAIT_POLICY).
+const WAIT_POLICY: (&str, &str) = ("OMP_WAIT_POLICY", "passive");
+
+/// A running trainer. It leads a process group of its own; dropping it kills the group.
+pub(crate) struct Process {
+    child: Child,
+    stdin: ChildStdin,
+    messages: Messages<ChildStdout>,
+    stderr: Option<StderrTail>,
+    memory: OomWatch,
+    /// Until it is killed.
+    group: Option<Pid>,
+}
+
+impl Process {
+    pub(crate) fn start(program: &Path) -> io::Result<Self> {
+        let mut command = Command::new(program);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // So that Ctrl-C reaches the agent alone, which then ends the trainer in order.
+            .process_group(0)
+            .kill_on_drop(true);
+        if std::env::var_os(WAIT_POLICY.0).is_none() {
+            command.env(WAIT_POLICY.0, WAIT_POLICY.1);
+        }
+        let memory = OomWatch::start();
+        let mut child = command.spawn()?;
+        let missing = || io::Error::other("the trainer has no pipe");
+        let stdin = child.stdin.take().ok_or_else(missing)?;
+        let messages = Messages::new(child.stdout.take().ok_or_else(missing)?);
+        let stderr = Some(StderrTail::new(child.stderr.take().ok_or_else(missing)?));
+        let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
+        Ok(Self { child, stdin, messages, stderr, memory, group })
+    }
+
+    /// Says something to the trainer.
+    pub(crate) async fn say(&mut self, message: &ToTrainer) -> io::Result<()> {
+        let mut line = serde_json::to_vec(message)?;
+        line.push(b'\n');
+        let written = timeout(WRITE_LIMIT, async {
+            self.stdin.write_all(&line).await?;
+            self.stdin.flush().await
+        });
+        written.await.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "it does not read")))
+    }
+
+    /// What it says next; `None` when it closed its output. Nothing is lost when the future is dropped.
+    pub(crate) async fn next(&mut self) -> Result<Option<FromTrainer>, PipeError> {
+        self.messages.next().await
+    }
+
+    /// Ends the trainer: at once, or by itself if it is about to exit anyway.
+    pub(crate) async fn end(mut self, at_once: bool) -> Death {
+        if !at_once {
+            let _status = timeout(EXIT_LIMIT, self.child.wait()).await;
+        }
+        let status = match self.child.try_wait() {
+            Ok(Some(status)) => Some(status),
+            Ok(None) | Err(_) => None,
+        };
+        let by_itself = status.is_some();
+        // Its number stays taken while a process that it started lives on in the group, and is free for others
+        // for no more than this moment otherwise.
+        self.kill_group();
+        let status = match status {
+            Some(status) => Some(status),
+            None => self.child.wait().await.ok(),
+        };
+        let words = match self.stderr.take() {
+            Some(stderr) => stderr.finish().await,
+            None => String::new(),
+        };
+        Death { status, by_itself, words, kernel_killed: self.memory.killed() }
+    }
+
+    /// Kills the trainer and what it started.
+    fn kill_group(&mut self) {
+        if let Some(group) = self.group.take() {
+            // An error means that nobody is left in the group.
+            let _gone = killpg(group, Signal::SIGKILL);
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill_group();
+    }
+}
+
+/// How a trainer ended.
+#[derive(Debug)]
+pub(crate) struct Death {
+    status: Option<ExitStatus>,
+    by_itself: bool,
+    words: String,
+    kernel_killed: bool,
+}
+
+impl Death {
+    /// Whether somebody told it to go, as systems do that shut down: that is an interruption and no failure.
+    pub(crate) fn is_interruption(&self) -> bool {
+        let asked = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].map(|signal| signal as i32);
+        self.by_itself && self.status.and_then(|status| status.signal()).is_some_and(|s| asked.contains(&s))
+    }
+
+    /// Which kind of failure it is when nothing else is known.
+    pub(crate) fn kind(&self) -> FailureKind {
+        let killed =
+            self.by_itself && self.status.and_then(|status| status.signal()) == Some(Signal::SIGKILL as i32);
+        if (killed && self.kernel_killed) || (self.by_itself && says_out_of_memory(&self.words)) {
+            FailureKind::OutOfMemory
+        } else {
+            FailureKind::Crashed
+        }
+    }
+
+    /// For people: how it ended.
+    pub(crate) fn describe(&self) -> String {
+        let Some(status) = self.status.filter(|_| self.by_itself) else {
+            return "the trainer was killed".to_owned();
+        };
+        match (status.code(), status.signal()) {
+            (Some(code), _) => format!("the trainer exited with status {code}"),
+            (None, Some(number)) => {
+                let name = Signal::try_from(number).map_or_else(|_| String::new(), |s| format!(" ({s})"));
+                let why = match self.kind() {
+                    FailureKind::OutOfMemory => "; memory ran out",
+                    _ => "",
+                };
+                format!("the trainer was killed by signal {number}{name}{why}")
+            }
+            (None, None) => format!("the trainer ended: {status}"),
+        }
+    }
+
+    /// A text for a failure report: what went wrong, how the trainer ended, its last words.
+    pub(crate) fn text(&self, before: &str) -> String {
+        let mut text = before.to_owned();
+        if before.is_empty() {
+            text = self.describe();
+        }
+        if !self.words.is_empty() {
+            text += "; its last lines were:\n";
+            text += &self.words;
+        }
+        failure_text(&text)
+    }
+}

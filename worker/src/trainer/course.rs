@@ -1,0 +1,342 @@
+//! The course of one job, from `run` to its end: listens to the trainer, has checkpoints stored, obeys the agent,
+//! and notices a trainer that hangs, dies or babbles.
+
+use super::{
+    HowToStop, TrainerEvent,
+    child::{Death, Process},
+    process::{ProcessSettings, RunnerCommand},
+    stderr::failure_text,
+    uploads::{NotStored, Uploads},
+    watch::{Said, Watch},
+};
+use crate::{
+    attempt::{CheckpointRef, LeaseKey, ReportBody},
+    checkpoints::CheckpointStore,
+};
+use spotsweep_proto::{
+    ids::TrialId,
+    line::{FailureKind, FromTrainer, ToTrainer},
+};
+use std::{path::Path, sync::Arc, time::Duration};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+
+/// How a job ended: with a final report, or with none because nothing shall be said.
+pub(crate) type Ending = Option<ReportBody>;
+
+/// How a job ended, and what is left of its trainer.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The trainer is idle.
+    Healthy(Ending),
+    /// The trainer is gone.
+    Broken(Ending),
+    /// The agent let go.
+    Closed,
+}
+
+/// Something that happened.
+enum Event {
+    Said(FromTrainer),
+    /// The trainer closed its output.
+    Exited,
+    /// It broke the protocol.
+    Babbled(String),
+    Stored(Result<CheckpointRef, NotStored>),
+    Told(Option<RunnerCommand>),
+    /// It said nothing for too long, or does not stop.
+    Late,
+}
+
+/// The end of a job that still has checkpoints to store.
+struct Closing {
+    ending: Ending,
+    healthy: bool,
+}
+
+pub(crate) struct Course {
+    lease: LeaseKey,
+    watch: Watch,
+    uploads: Uploads,
+    data_hint: Option<String>,
+    grace: Duration,
+    silence: Duration,
+    /// When the job was in the trainer's memory.
+    started: Option<Instant>,
+    heard: Instant,
+    stop: Option<(HowToStop, Instant)>,
+    /// The final weights could not be stored.
+    lost: Option<NotStored>,
+    closing: Option<Closing>,
+}
+
+impl Course {
+    pub(crate) fn new(
+        lease: LeaseKey,
+        first_step: u64,
+        folder: &Path,
+        store: Arc<CheckpointStore>,
+        trial: TrialId,
+        data_hint: Option<String>,
+        settings: &ProcessSettings,
+    ) -> Self {
+        Self {
+            lease,
+            watch: Watch::new(lease.epoch, first_step, folder),
+            uploads: Uploads::new(store, trial),
+            data_hint,
+            grace: settings.grace,
+            silence: settings.silence,
+            started: None,
+            heard: Instant::now(),
+            stop: None,
+            lost: None,
+            closing: None,
+        }
+    }
+
+    /// Follows the job to its end; gives the trainer back if it lives.
+    pub(crate) async fn run(
+        mut self,
+        process: Process,
+        commands: &mut mpsc::UnboundedReceiver<RunnerCommand>,
+        events: &mpsc::Sender<TrainerEvent>,
+    ) -> (End, Option<Process>) {
+        let mut process = Some(process);
+        loop {
+            if !self.uploads.pending()
+                && let Some(closing) = self.closing.take()
+            {
+                return (self.close(closing), process);
+            }
+            let event = self.next(process.as_mut(), commands).await;
+            let report = match event {
+                Event::Said(message) => {
+                    self.heard = Instant::now();
+                    match self.watch.hear(message) {
+                        Ok(said) => self.said(said),
+                        Err(breach) => {
+                            self.babbled(process.take(), &breach.to_string()).await;
+                            None
+                        }
+                    }
+                }
+                Event::Babbled(what) => {
+                    self.babbled(process.take(), &what).await;
+                    None
+                }
+                Event::Exited => {
+                    if let Some(process) = process.take() {
+                        let death = process.end(false).await;
+                        let ending = self.death(&death, "");
+                        self.closing = Some(Closing { ending, healthy: false });
+                    }
+                    None
+                }
+                Event::Stored(outcome) => self.stored(outcome),
+                Event::Late => {
+                    self.late(process.take()).await;
+                    None
+                }
+                Event::Told(None) => return (End::Closed, process),
+                Event::Told(Some(RunnerCommand::Stop(lease, how))) if lease == self.lease => {
+                    self.told_to_stop(process.as_mut(), how).await;
+                    None
+                }
+                // Of an attempt before this one. A start cannot come: one attempt at a time.
+                Event::Told(Some(RunnerCommand::Stop(..) | RunnerCommand::Start(_))) => None,
+            };
+            if let Some(body) = report {
+                if events.send(TrainerEvent::Report(self.lease, body)).await.is_err() {
+                    return (End::Closed, process);
+                }
+                // The agent may have kept this waiting, during which nobody listened to the trainer.
+                self.heard = Instant::now();
+            }
+        }
+    }
+
+    async fn next(
+        &mut self,
+        process: Option<&mut Process>,
+        commands: &mut mpsc::UnboundedReceiver<RunnerCommand>,
+    ) -> Event {
+        let listening = self.closing.is_none();
+        let deadline = self.stop.map_or(self.heard + self.silence, |(_, deadline)| deadline);
+        let said = async {
+            match process {
+                Some(process) if listening => process.next().await,
+                _ => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            said = said => match said {
+                Ok(Some(message)) => Event::Said(message),
+                Ok(None) => Event::Exited,
+                Err(error) => Event::Babbled(error.to_string()),
+            },
+            command = commands.recv() => Event::Told(command),
+            outcome = self.uploads.next() => Event::Stored(outcome),
+            () = sleep_until(deadline), if listening => Event::Late,
+        }
+    }
+
+    /// The trainer said something that keeps to the protocol; gives what is to be reported now.
+    fn said(&mut self, said: Said) -> Option<ReportBody> {
+        match said {
+            Said::Started { step, total_steps } => {
+                self.started = Some(self.heard);
+                return Some(ReportBody::Started { step, total_steps });
+            }
+            Said::Progress(progress) => return Some(ReportBody::Progress(progress)),
+            Said::Checkpoint { files, last } => self.uploads.add(files, last),
+            Said::Done { step, metrics, weights_digest } => {
+                let seconds = self.seconds();
+                let weights_digest = Some(weights_digest);
+                let ending = Some(ReportBody::Finished { step, metrics, weights_digest, seconds });
+                self.closing = Some(Closing { ending, healthy: true });
+            }
+            Said::Stopped { step } => {
+                let ending = match self.stop {
+                    Some((HowToStop::Checkpoint, _)) => {
+                        Some(ReportBody::Released { step, seconds: self.seconds() })
+                    }
+                    Some((HowToStop::Discard, _)) => None,
+                    None => {
+                        Some(self.failure(FailureKind::Protocol, "the trainer stopped without being told to"))
+                    }
+                };
+                self.closing = Some(Closing { ending, healthy: true });
+            }
+            Said::Failed { step: _, kind, message } => {
+                let message = match (&self.data_hint, kind) {
+                    (Some(hint), FailureKind::Data) => format!("{message}; {hint}"),
+                    _ => message,
+                };
+                let ending = Some(self.failure(kind, &message));
+                self.closing = Some(Closing { ending, healthy: true });
+            }
+        }
+        None
+    }
+
+    async fn babbled(&mut self, process: Option<Process>, what: &str) {
+        if let Some(process) = process {
+            let death = process.end(true).await;
+            let text = death.text(&format!("the trainer broke the line protocol and was killed: {what}"));
+            let ending = Some(self.failure(FailureKind::Protocol, &text));
+            self.closing = Some(Closing { ending, healthy: false });
+        }
+    }
+
+    async fn late(&mut self, process: Option<Process>) {
+        let Some(process) = process else { return };
+        let death = process.end(true).await;
+        let ending = match self.stop {
+            None => {
+                let before = format!(
+                    "the trainer hung and was killed: it said nothing for {} s",
+                    self.silence.as_secs_f64()
+                );
+                Some(self.failure(FailureKind::Crashed, &death.text(&before)))
+            }
+            Some((how, _)) => {
+                tracing::warn!(lease = %self.lease, "the trainer did not stop in time and was killed");
+                self.released(how)
+            }
+        };
+        self.closing = Some(Closing { ending, healthy: false });
+    }
+
+    fn stored(&mut self, outcome: Result<CheckpointRef, NotStored>) -> Option<ReportBody> {
+        match outcome {
+            Ok(checkpoint) => Some(ReportBody::Checkpoint(checkpoint)),
+            Err(lost) => {
+                tracing::error!(lease = %self.lease, message = %lost.message, last = lost.last, "a checkpoint is lost");
+                if lost.last {
+                    self.lost = Some(lost);
+                }
+                None
+            }
+        }
+    }
+
+    async fn told_to_stop(&mut self, process: Option<&mut Process>, how: HowToStop) {
+        if let Some(closing) = &mut self.closing {
+            if how == HowToStop::Discard {
+                closing.ending = None;
+                self.uploads.abandon();
+            }
+            return;
+        }
+        self.stop = Some((how, Instant::now() + self.grace));
+        let checkpoint = how == HowToStop::Checkpoint;
+        if !checkpoint {
+            self.uploads.abandon();
+        }
+        if let Some(process) = process {
+            let message = ToTrainer::Stop { epoch: self.lease.epoch, checkpoint };
+            if let Err(error) = process.say(&message).await {
+                // It is dead or stuck: the end of its output or the deadline tells.
+                tracing::debug!(lease = %self.lease, %error, "the trainer does not listen");
+            }
+        }
+    }
+
+    /// The trainer died before the job could begin.
+    pub(crate) fn died(mut self, death: Death, before: &str) -> End {
+        let ending = self.death(&death, before);
+        self.close(Closing { ending, healthy: false })
+    }
+
+    /// The ending that follows from the trainer's death by itself.
+    fn death(&mut self, death: &Death, before: &str) -> Ending {
+        if let Some((how, _)) = self.stop {
+            return self.released(how);
+        }
+        if death.is_interruption() {
+            return self.released(HowToStop::Checkpoint);
+        }
+        Some(self.failure(death.kind(), &death.text(before)))
+    }
+
+    fn released(&self, how: HowToStop) -> Ending {
+        match how {
+            HowToStop::Checkpoint => {
+                Some(ReportBody::Released { step: self.watch.step(), seconds: self.seconds() })
+            }
+            HowToStop::Discard => None,
+        }
+    }
+
+    /// Everything is stored that can be.
+    fn close(&mut self, closing: Closing) -> End {
+        let Closing { mut ending, healthy } = closing;
+        if let Some(lost) = self.lost.take()
+            && matches!(ending, Some(ReportBody::Finished { .. }))
+        {
+            ending = Some(self.failure(lost.kind, &lost.message));
+        }
+        if matches!(self.stop, Some((HowToStop::Discard, _))) {
+            ending = None;
+        }
+        if self.watch.ignored_values() > 0 {
+            let values = self.watch.ignored_values();
+            tracing::warn!(lease = %self.lease, values, "metrics without a finite value were left out");
+        }
+        if healthy { End::Healthy(ending) } else { End::Broken(ending) }
+    }
+
+    fn failure(&self, kind: FailureKind, message: &str) -> ReportBody {
+        let message = failure_text(message);
+        tracing::warn!(lease = %self.lease, ?kind, %message, "the attempt failed");
+        ReportBody::Failed { step: self.watch.step(), kind, message, seconds: self.seconds() }
+    }
+
+    /// Seconds that the job trained so far.
+    fn seconds(&self) -> f64 {
+        self.started.map_or(0.0, |started| started.elapsed().as_secs_f64())
+    }
+}

@@ -1,0 +1,346 @@
+//! The life of one device's trainer process: started, given one job after the other, started again when it is
+//! gone. What happens during a job is [`super::course`]'s.
+
+use super::{
+    FoundDevice, HowToStop, TrainerError, TrainerEvent,
+    child::Process,
+    course::{Course, End},
+    process::{ProcessSettings, RunnerCommand},
+    stderr::failure_text,
+    uploads::describe,
+};
+use crate::{
+    attempt::{Attempt, LeaseKey, ReportBody},
+    backoff::Backoff,
+    checkpoints::{CheckpointStore, StoreError},
+    data::Data,
+    scratch::Scratch,
+};
+use spotsweep_proto::{
+    ids::DeviceName,
+    limits::DEVICES_PER_WORKER,
+    line::{FailureKind, FromTrainer, Job, PROTOCOL_VERSION, ToTrainer},
+};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
+
+/// A trainer must be ready this soon: loading libtorch and CUDA from a cold disk takes tens of seconds.
+const READY_LIMIT: Duration = Duration::from_secs(120);
+/// Wait before a trainer is started again; grows while it keeps failing.
+const RESTART_BASE: Duration = Duration::from_millis(50);
+/// Longest wait before a trainer is started again.
+const RESTART_LIMIT: Duration = Duration::from_secs(30);
+
+/// What a trainer says when it is ready.
+pub(crate) struct ReadyTrainer {
+    pub(crate) trainer: String,
+    pub(crate) libtorch: String,
+    pub(crate) devices: Vec<FoundDevice>,
+}
+
+/// Starts a trainer and waits until it is ready.
+pub(crate) async fn start(program: &Path) -> Result<(Process, ReadyTrainer), TrainerError> {
+    let name = program.display().to_string();
+    let not_ready = |reason: String| TrainerError::NotReady { program: name.clone(), reason };
+    let mut process = Process::start(program).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => TrainerError::Missing {
+            path: name.clone(),
+            hint: "build it with `make build`, or name another one with --trainer".to_owned(),
+        },
+        _ => not_ready(error.to_string()),
+    })?;
+    match timeout(READY_LIMIT, process.next()).await {
+        Ok(Ok(Some(FromTrainer::Ready { protocol, trainer, libtorch, devices }))) => {
+            if protocol != PROTOCOL_VERSION {
+                return Err(not_ready(format!(
+                    "it speaks version {protocol} of the line protocol, this agent {PROTOCOL_VERSION}"
+                )));
+            }
+            let found = |device: spotsweep_proto::line::TrainerDevice| FoundDevice {
+                name: device.name,
+                model: device.model,
+                memory_bytes: device.memory_bytes,
+            };
+            let devices = devices.into_iter().take(DEVICES_PER_WORKER).map(found).collect();
+            Ok((process, ReadyTrainer { trainer, libtorch, devices }))
+        }
+        Ok(Ok(Some(_))) => Err(not_ready("its first line is not `ready`".to_owned())),
+        Ok(Ok(None)) => Err(not_ready(process.end(false).await.text(""))),
+        Ok(Err(error)) => Err(not_ready(process.end(true).await.text(&error.to_string()))),
+        Err(_) => {
+            let late = format!("it said nothing within {} s", READY_LIMIT.as_secs());
+            Err(not_ready(process.end(true).await.text(&late)))
+        }
+    }
+}
+
+/// Why a job could not even begin.
+struct Unprepared {
+    kind: FailureKind,
+    message: String,
+}
+
+/// A job that can begin.
+struct Prepared {
+    job: Box<Job>,
+    store: Arc<CheckpointStore>,
+    /// What to add should the trainer miss the data.
+    data_hint: Option<String>,
+}
+
+pub(crate) struct Runner {
+    settings: Arc<ProcessSettings>,
+    /// `None` never once the devices are found.
+    scratch: Option<Arc<Scratch>>,
+    device: DeviceName,
+    process: Option<Process>,
+    commands: mpsc::UnboundedReceiver<RunnerCommand>,
+    events: mpsc::Sender<TrainerEvent>,
+    restarts: Backoff,
+    store: Option<(Arc<str>, Arc<CheckpointStore>)>,
+    jobs: u64,
+}
+
+impl Runner {
+    pub(crate) fn new(
+        settings: Arc<ProcessSettings>,
+        scratch: Option<Arc<Scratch>>,
+        device: DeviceName,
+        process: Option<Process>,
+        commands: mpsc::UnboundedReceiver<RunnerCommand>,
+        events: mpsc::Sender<TrainerEvent>,
+    ) -> Self {
+        let restarts = Backoff::new(RESTART_BASE, RESTART_LIMIT);
+        Self { settings, scratch, device, process, commands, events, restarts, store: None, jobs: 0 }
+    }
+
+    /// Runs until the agent lets go of it.
+    pub(crate) async fn run(mut self) {
+        if self.process.is_none() {
+            self.tell(TrainerEvent::Available(false)).await;
+        }
+        while let Some(attempt) = self.idle().await {
+            let (lease, first_step) = (attempt.lease, attempt.first_step());
+            let folder = self.job_folder();
+            let end = match &folder {
+                Ok(folder) => self.carry_out(*attempt, folder).await,
+                Err(error) => End::Healthy(failed(first_step, FailureKind::Storage, &error.to_string())),
+            };
+            if let Ok(folder) = folder {
+                // A folder that stays is removed with the agent's own.
+                let _removed = tokio::fs::remove_dir_all(folder).await;
+            }
+            let ending = match end {
+                End::Healthy(ending) => {
+                    self.restarts.reset();
+                    ending
+                }
+                End::Broken(ending) => {
+                    // The session must know before it hears of the end, so that it starts nothing here.
+                    self.tell(TrainerEvent::Available(false)).await;
+                    ending
+                }
+                End::Closed => break,
+            };
+            self.tell(match ending {
+                Some(body) => TrainerEvent::Report(lease, body),
+                None => TrainerEvent::Dropped(lease),
+            })
+            .await;
+        }
+        if let Some(process) = self.process.take() {
+            process.end(true).await;
+        }
+    }
+
+    async fn tell(&self, event: TrainerEvent) {
+        // An error means that the agent has let go, which the next command tells as well.
+        let _sent = self.events.send(event).await;
+    }
+
+    fn job_folder(&mut self) -> std::io::Result<PathBuf> {
+        self.jobs += 1;
+        let scratch = self.scratch.as_ref().ok_or_else(|| std::io::Error::other("no scratch folder"))?;
+        let folder = scratch.path().join(format!("{}-{}", self.device, self.jobs));
+        std::fs::create_dir(&folder)?;
+        Ok(folder)
+    }
+
+    /// Waits for the next attempt and keeps a trainer ready; `None` when the agent lets go.
+    async fn idle(&mut self) -> Option<Box<Attempt>> {
+        loop {
+            let Self { process, commands, restarts, settings, device, .. } = self;
+            let command = if let Some(idle) = process {
+                tokio::select! {
+                    command = commands.recv() => command,
+                    said = idle.next() => {
+                        let what = match said {
+                            Ok(Some(_)) => "it spoke without having a job".to_owned(),
+                            Ok(None) => String::new(),
+                            Err(error) => error.to_string(),
+                        };
+                        if let Some(process) = self.process.take() {
+                            let death = process.end(!what.is_empty()).await;
+                            tracing::warn!(device = %self.device, reason = %death.text(&what), "the idle trainer is gone");
+                        }
+                        self.tell(TrainerEvent::Available(false)).await;
+                        continue;
+                    }
+                }
+            } else {
+                let wait = restarts.next();
+                tokio::select! {
+                    command = commands.recv() => command,
+                    started = async { sleep(wait).await; start_for(settings, device).await } => {
+                        match started {
+                            Ok(started) => {
+                                self.process = Some(started);
+                                self.tell(TrainerEvent::Available(true)).await;
+                            }
+                            Err(error) => {
+                                let failures = self.restarts.failures();
+                                tracing::error!(device = %self.device, %error, failures, "the trainer does not start");
+                            }
+                        }
+                        continue;
+                    }
+                }
+            };
+            match command? {
+                RunnerCommand::Start(attempt) => return Some(attempt),
+                // It ended before the command came.
+                RunnerCommand::Stop(..) => {}
+            }
+        }
+    }
+
+    async fn carry_out(&mut self, attempt: Attempt, folder: &Path) -> End {
+        let (lease, first_step) = (attempt.lease, attempt.first_step());
+        if self.process.is_none() {
+            // It was given just when the trainer went.
+            match start_for(&self.settings, &self.device).await {
+                Ok(process) => {
+                    self.process = Some(process);
+                    self.tell(TrainerEvent::Available(true)).await;
+                }
+                Err(error) => {
+                    return End::Broken(failed(first_step, FailureKind::Crashed, &error.to_string()));
+                }
+            }
+        }
+        let store = self.store(&attempt.store_url);
+        let prepared = tokio::select! {
+            prepared = prepare(&attempt, store, &self.settings, folder) => prepared,
+            how = stopped(&mut self.commands, lease) => return match how {
+                Some(HowToStop::Checkpoint) => {
+                    End::Healthy(Some(ReportBody::Released { step: first_step, seconds: 0.0 }))
+                }
+                Some(HowToStop::Discard) => End::Healthy(None),
+                None => End::Closed,
+            },
+        };
+        let Prepared { job, store, data_hint } = match prepared {
+            Ok(prepared) => prepared,
+            Err(Unprepared { kind, message }) => {
+                return End::Healthy(failed(first_step, kind, &message));
+            }
+        };
+        let Some(mut process) = self.process.take() else { return End::Closed };
+        let trial = attempt.trial();
+        tracing::info!(%trial, epoch = %lease.epoch, attempt = attempt.number, step = first_step, device = %self.device, "a job begins");
+        let said = process.say(&ToTrainer::Run(job)).await;
+        let course = Course::new(lease, first_step, folder, store, trial, data_hint, &self.settings);
+        if let Err(error) = said {
+            let death = process.end(false).await;
+            return course.died(death, &format!("the trainer does not take jobs: {error}"));
+        }
+        let (end, process) = course.run(process, &mut self.commands, &self.events).await;
+        self.process = process;
+        end
+    }
+
+    /// The store at `url`; the one that was used last is kept open.
+    fn store(&mut self, url: &Arc<str>) -> Result<Arc<CheckpointStore>, StoreError> {
+        if let Some((_, store)) = self.store.as_ref().filter(|(known, _)| known == url) {
+            return Ok(store.clone());
+        }
+        let store = Arc::new(CheckpointStore::open(url)?);
+        self.store = Some((url.clone(), store.clone()));
+        Ok(store)
+    }
+}
+
+/// Starts a trainer that has the device.
+async fn start_for(settings: &ProcessSettings, device: &DeviceName) -> Result<Process, TrainerError> {
+    let (process, ready) = start(&settings.program).await?;
+    if ready.devices.iter().any(|found| found.name == *device) {
+        return Ok(process);
+    }
+    let names: Vec<&str> = ready.devices.iter().map(|found| found.name.as_str()).collect();
+    Err(TrainerError::NoDevice { wanted: device.to_string(), found: names.join(", ") })
+}
+
+/// Waits until the attempt shall stop; `None` when the agent lets go.
+async fn stopped(
+    commands: &mut mpsc::UnboundedReceiver<RunnerCommand>,
+    lease: LeaseKey,
+) -> Option<HowToStop> {
+    loop {
+        match commands.recv().await? {
+            RunnerCommand::Stop(meant, how) if meant == lease => return Some(how),
+            // Of an attempt before this one. A start cannot come: one attempt at a time.
+            RunnerCommand::Stop(..) | RunnerCommand::Start(_) => {}
+        }
+    }
+}
+
+/// All that a job needs on this machine's disk.
+async fn prepare(
+    attempt: &Attempt,
+    store: Result<Arc<CheckpointStore>, StoreError>,
+    settings: &ProcessSettings,
+    folder: &Path,
+) -> Result<Prepared, Unprepared> {
+    let failed = |error: &StoreError| Unprepared { kind: error.kind(), message: describe(error) };
+    let store = store.map_err(|error| failed(&error))?;
+    let params = serde_json::from_str(&attempt.params_json).map_err(|error| Unprepared {
+        kind: FailureKind::Internal,
+        message: format!("the coordinator sent parameters that are no JSON object: {error}"),
+    })?;
+    let (data_dir, data_hint) = match settings.data.find(&attempt.sweep.train, &params) {
+        Data::None => (None, None),
+        Data::Folder(folder) => (Some(folder), None),
+        Data::Missing(hint) => (None, Some(hint)),
+    };
+    let trial = attempt.trial();
+    let resume = match &attempt.resume {
+        Some(checkpoint) => {
+            Some(store.fetch(&trial, checkpoint, folder).await.map_err(|error| failed(&error))?)
+        }
+        None => None,
+    };
+    let job = Job {
+        trial,
+        epoch: attempt.lease.epoch,
+        train: attempt.sweep.train.clone(),
+        params,
+        device: attempt.device.clone(),
+        data_dir,
+        scratch_dir: folder.to_owned(),
+        checkpoint: attempt.sweep.checkpoint,
+        resume,
+    };
+    Ok(Prepared { job: Box::new(job), store, data_hint })
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the shape that `End` wants")]
+fn failed(step: u64, kind: FailureKind, message: &str) -> Option<ReportBody> {
+    Some(ReportBody::Failed { step, kind, message: failure_text(message), seconds: 0.0 })
+}

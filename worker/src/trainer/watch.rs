@@ -1,0 +1,271 @@
+//! One job as its trainer tells it: checks that the tale keeps to the line protocol, and turns it into what the
+//! agent reports. Pure.
+
+use crate::attempt::Progress;
+use spotsweep_proto::{
+    digest::Digest,
+    ids::{Epoch, MetricName, NameError},
+    limits::{METRICS_PER_REPORT, METRICS_PER_TRIAL},
+    line::{CheckpointFiles, FailureKind, FromTrainer},
+};
+use std::{
+    collections::HashMap,
+    path::{Component, Path, PathBuf},
+};
+
+/// What a trainer said, checked.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Said {
+    Started { step: u64, total_steps: Option<u64> },
+    Progress(Progress),
+    Checkpoint { files: CheckpointFiles, last: bool },
+    Done { step: u64, metrics: Vec<(MetricName, f64)>, weights_digest: Digest },
+    Stopped { step: u64 },
+    Failed { step: u64, kind: FailureKind, message: String },
+}
+
+/// A tale against the protocol.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Breach {
+    #[error("it said {said} under epoch {found} while its job has epoch {wanted}")]
+    Epoch { said: &'static str, found: Epoch, wanted: Epoch },
+    #[error("it said {said} before it said started")]
+    NotStarted { said: &'static str },
+    #[error("it said {0} a second time")]
+    Again(&'static str),
+    #[error("it said ready in the middle of a job")]
+    Ready,
+    #[error("it went from step {from} to step {to}")]
+    Backwards { from: u64, to: u64 },
+    #[error("it started at step {found} instead of step {wanted}")]
+    FirstStep { found: u64, wanted: u64 },
+    #[error("it reported {0} metrics at once; {METRICS_PER_REPORT} is the limit")]
+    Metrics(usize),
+    #[error("it reported more than {METRICS_PER_TRIAL} different metrics")]
+    Names,
+    #[error("it reported a metric whose name is not acceptable")]
+    Name(#[from] NameError),
+    #[error("it wrote a checkpoint outside its folder, at {0:?}")]
+    Outside(PathBuf),
+}
+
+/// Watches one job.
+pub(crate) struct Watch {
+    epoch: Epoch,
+    first_step: u64,
+    scratch: PathBuf,
+    started: bool,
+    /// Step of the last report, if there was one.
+    reported: Option<u64>,
+    /// Last step heard of.
+    step: u64,
+    names: HashMap<String, MetricName>,
+    ignored_values: u64,
+}
+
+impl Watch {
+    pub(crate) fn new(epoch: Epoch, first_step: u64, scratch: &Path) -> Self {
+        Self {
+            epoch,
+            first_step,
+            scratch: scratch.to_owned(),
+            started: false,
+            reported: None,
+            step: first_step,
+            names: HashMap::new(),
+            ignored_values: 0,
+        }
+    }
+
+    /// Last step heard of.
+    pub(crate) fn step(&self) -> u64 {
+        self.step
+    }
+
+    /// Values of metrics that were left out because they are not finite numbers.
+    pub(crate) fn ignored_values(&self) -> u64 {
+        self.ignored_values
+    }
+
+    pub(crate) fn hear(&mut self, message: FromTrainer) -> Result<Said, Breach> {
+        match message {
+            FromTrainer::Ready { .. } => Err(Breach::Ready),
+            FromTrainer::Started { epoch, step, total_steps } => {
+                self.check_epoch("started", epoch)?;
+                if self.started {
+                    return Err(Breach::Again("started"));
+                }
+                if step != self.first_step {
+                    return Err(Breach::FirstStep { found: step, wanted: self.first_step });
+                }
+                self.started = true;
+                Ok(Said::Started { step, total_steps })
+            }
+            FromTrainer::Report { epoch, step, data_epoch, metrics } => {
+                self.check("report", epoch, step)?;
+                if let Some(from) = self.reported.filter(|from| step <= *from) {
+                    return Err(Breach::Backwards { from, to: step });
+                }
+                self.reported = Some(step);
+                let metrics = self.metrics(&metrics)?;
+                let data_epoch = if data_epoch.is_finite() { data_epoch } else { 0.0 };
+                Ok(Said::Progress(Progress { step, data_epoch, metrics }))
+            }
+            FromTrainer::Checkpoint { epoch, files, last } => {
+                self.check("checkpoint", epoch, files.step)?;
+                for path in [&files.weights, &files.state] {
+                    self.check_path(path)?;
+                }
+                Ok(Said::Checkpoint { files, last })
+            }
+            FromTrainer::Done { epoch, step, metrics, weights_digest } => {
+                self.check("done", epoch, step)?;
+                Ok(Said::Done { step, metrics: self.metrics(&metrics)?, weights_digest })
+            }
+            FromTrainer::Stopped { epoch, step } => {
+                self.check_epoch("stopped", epoch)?;
+                self.step = self.step.max(step);
+                Ok(Said::Stopped { step })
+            }
+            FromTrainer::Failed { epoch, step, reason, message } => {
+                self.check_epoch("failed", epoch)?;
+                self.step = self.step.max(step);
+                Ok(Said::Failed { step, kind: reason, message })
+            }
+        }
+    }
+
+    fn check_epoch(&self, said: &'static str, found: Epoch) -> Result<(), Breach> {
+        if found == self.epoch { Ok(()) } else { Err(Breach::Epoch { said, found, wanted: self.epoch }) }
+    }
+
+    fn check(&mut self, said: &'static str, epoch: Epoch, step: u64) -> Result<(), Breach> {
+        self.check_epoch(said, epoch)?;
+        if !self.started {
+            return Err(Breach::NotStarted { said });
+        }
+        if step < self.step {
+            return Err(Breach::Backwards { from: self.step, to: step });
+        }
+        self.step = step;
+        Ok(())
+    }
+
+    /// The agent reads and deletes the files, so they must be the job's own.
+    fn check_path(&self, path: &Path) -> Result<(), Breach> {
+        let inside = path.strip_prefix(&self.scratch).is_ok_and(|below| {
+            below.components().count() > 0
+                && below.components().all(|part| matches!(part, Component::Normal(_)))
+        });
+        if inside { Ok(()) } else { Err(Breach::Outside(path.to_owned())) }
+    }
+
+    fn metrics(
+        &mut self,
+        metrics: &serde_json::Map<String, serde_json::Value>,
+    ) -> Result<Vec<(MetricName, f64)>, Breach> {
+        if metrics.len() > METRICS_PER_REPORT {
+            return Err(Breach::Metrics(metrics.len()));
+        }
+        let mut named = Vec::with_capacity(metrics.len());
+        for (text, value) in metrics {
+            let name = match self.names.get(text) {
+                Some(name) => name.clone(),
+                None if self.names.len() >= METRICS_PER_TRIAL => return Err(Breach::Names),
+                None => {
+                    let name = MetricName::new(text)?;
+                    self.names.insert(text.clone(), name.clone());
+                    name
+                }
+            };
+            match value.as_f64().filter(|value| value.is_finite()) {
+                Some(value) => named.push((name, value)),
+                None => {
+                    if self.ignored_values == 0 {
+                        tracing::warn!(metric = %name, "a metric without a finite value is left out");
+                    }
+                    self.ignored_values += 1;
+                }
+            }
+        }
+        Ok(named)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const EPOCH: Epoch = Epoch(4);
+
+    fn watch() -> Watch {
+        Watch::new(EPOCH, 10, Path::new("/scratch/1"))
+    }
+
+    fn started(watch: &mut Watch) {
+        watch.hear(FromTrainer::Started { epoch: EPOCH, step: 10, total_steps: Some(20) }).unwrap();
+    }
+
+    fn report(step: u64, metrics: &serde_json::Value) -> FromTrainer {
+        let metrics = metrics.as_object().unwrap().clone();
+        FromTrainer::Report { epoch: EPOCH, step, data_epoch: 0.5, metrics }
+    }
+
+    #[test]
+    fn steps_grow_strictly_and_values_that_are_no_numbers_are_left_out() {
+        let mut watch = watch();
+        started(&mut watch);
+        let said = watch.hear(report(11, &json!({"loss": 0.5, "bad": null, "worse": "nan"}))).unwrap();
+        let Said::Progress(progress) = said else { panic!("{said:?}") };
+        assert_eq!(progress.metrics, [(MetricName::new("loss").unwrap(), 0.5)]);
+        assert_eq!((watch.ignored_values(), watch.step()), (2, 11));
+        assert!(matches!(watch.hear(report(11, &json!({}))), Err(Breach::Backwards { from: 11, to: 11 })));
+        assert!(matches!(watch.hear(report(9, &json!({}))), Err(Breach::Backwards { .. })));
+    }
+
+    #[test]
+    fn a_tale_out_of_order_or_under_another_epoch_is_a_breach() {
+        let mut watch = watch();
+        assert!(matches!(watch.hear(report(11, &json!({}))), Err(Breach::NotStarted { said: "report" })));
+        let elsewhere = FromTrainer::Started { epoch: EPOCH, step: 0, total_steps: None };
+        assert!(matches!(watch.hear(elsewhere), Err(Breach::FirstStep { found: 0, wanted: 10 })));
+        started(&mut watch);
+        let again = FromTrainer::Started { epoch: EPOCH, step: 10, total_steps: None };
+        assert!(matches!(watch.hear(again), Err(Breach::Again("started"))));
+        let stale = FromTrainer::Stopped { epoch: Epoch(3), step: 11 };
+        assert!(matches!(watch.hear(stale), Err(Breach::Epoch { .. })));
+    }
+
+    #[test]
+    fn limits_on_metrics_hold() {
+        let mut watch = watch();
+        started(&mut watch);
+        let many = |from: usize, count: usize| {
+            let map: serde_json::Map<_, _> =
+                (from..from + count).map(|i| (format!("m{i}"), json!(1))).collect();
+            serde_json::Value::Object(map)
+        };
+        assert!(matches!(watch.hear(report(11, &many(0, METRICS_PER_REPORT + 1))), Err(Breach::Metrics(_))));
+        for round in 0..METRICS_PER_TRIAL / METRICS_PER_REPORT {
+            let metrics = many(round * METRICS_PER_REPORT, METRICS_PER_REPORT);
+            watch.hear(report(12 + round as u64, &metrics)).unwrap();
+        }
+        assert!(matches!(watch.hear(report(50, &json!({"one_more": 1}))), Err(Breach::Names)));
+        assert!(matches!(watch.hear(report(51, &json!({"../x": 1}))), Err(Breach::Names | Breach::Name(_))));
+    }
+
+    #[test]
+    fn checkpoint_files_outside_the_jobs_folder_are_a_breach() {
+        let mut watch = watch();
+        started(&mut watch);
+        let mut checkpoint = |path: &str| {
+            let files = CheckpointFiles { step: 12, weights: path.into(), state: "/scratch/1/state".into() };
+            watch.hear(FromTrainer::Checkpoint { epoch: EPOCH, files, last: false })
+        };
+        for path in ["/etc/passwd", "relative", "/scratch/1", "/scratch/1/../2/w", "/scratch/11/w"] {
+            assert!(matches!(checkpoint(path), Err(Breach::Outside(_))), "{path}");
+        }
+        assert!(checkpoint("/scratch/1/w").is_ok());
+    }
+}
