@@ -1,2 +1,5 @@
-//! Placeholder while the house is laid out.
-fn main() {}
+//! The program `spotsweep`: everything is in [`spotsweep_coordinator::cli`].
+
+fn main() -> std::process::ExitCode {
+    spotsweep_coordinator::cli::main()
+}

@@ -1,142 +1,109 @@
-//! One list of error codes for gRPC, exit status and people, and how an error travels in a gRPC status.
+//! Every error that a person or a program outside may see: one stable word, one gRPC code, one exit status each.
 //!
-//! Owns the mapping between them. It must not print, nor know where an error comes from.
+//! Owns the table and the way of an error over the wire. Errors inside a crate are typed (`StoreError`, …) and
+//! become a [`Problem`] at the edge, once.
 
-use crate::v1::ErrorInfo;
+use crate::v1;
 use prost::Message as _;
-use spotsweep_proto::ids::{NameError, TrialIdError};
 use std::{fmt, str::FromStr};
 
-/// Why something was not done. The word ([`Code::as_str`]) is stable: scripts may rely on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Code {
-    /// A name, number or request that means nothing.
-    BadRequest,
-    /// The sweep file is wrong.
-    BadSweepFile,
-    /// There is no such sweep.
-    NoSuchSweep,
-    /// The sweep has no such trial.
-    NoSuchTrial,
-    /// The trial has no such checkpoint.
-    NoSuchCheckpoint,
-    /// It has ended: nothing can be done to it any more.
-    AlreadyEnded,
-    /// A limit of the coordinator is reached.
-    TooMany,
-    /// Another coordinator works on the folder.
-    FolderInUse,
-    /// The folder belongs to something else, for instance another sweep.
-    FolderMismatch,
-    /// The folder holds nothing of ours.
-    NoSuchFolder,
-    /// The journal, or an object, is damaged.
-    Damaged,
-    /// The disk is full.
-    DiskFull,
-    /// The coordinator cannot be reached, or is going away.
-    Unavailable,
-    /// The address is not one that may be listened on.
-    BadAddress,
-    /// Something that is needed is missing: a program, a library, a data set.
-    Missing,
-    /// This program does not do that.
-    Unsupported,
-    /// A fault of this program or of the system below it.
-    Internal,
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $word:literal, $grpc:ident, $exit:literal;)*) => {
+        /// What kind of error it is. Its word never changes.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Code {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Code {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The stable word.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $word,)* }
+            }
+
+            /// The code that gRPC gives it.
+            #[must_use]
+            pub fn grpc(self) -> tonic::Code {
+                match self { $(Self::$name => tonic::Code::$grpc,)* }
+            }
+
+            /// The exit status of a command that ends with it.
+            #[must_use]
+            pub fn exit_status(self) -> u8 {
+                match self { $(Self::$name => $exit,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// A defect of this program.
+    Internal = "internal", Internal, 1;
+    /// A request that makes no sense: a bad name, a field out of range, a message that is none.
+    BadRequest = "bad_request", InvalidArgument, 2;
+    /// The sweep file has errors; the message holds all that were found.
+    BadSweepFile = "bad_sweep_file", InvalidArgument, 2;
+    /// A message over its limit.
+    TooLarge = "too_large", OutOfRange, 2;
+    /// What should be an address is none.
+    BadAddress = "bad_address", InvalidArgument, 2;
+    /// Asked to listen where strangers could come in.
+    NotLoopback = "not_loopback", InvalidArgument, 2;
+    /// No sweep of that name.
+    NoSuchSweep = "no_such_sweep", NotFound, 3;
+    /// No trial of that number.
+    NoSuchTrial = "no_such_trial", NotFound, 3;
+    /// The trial keeps no checkpoint (of the kind asked for).
+    NoCheckpoint = "no_checkpoint", NotFound, 3;
+    /// There is no coordinator's folder there.
+    NoFolder = "no_folder", NotFound, 3;
+    /// It has ended, so nothing can be done to it.
+    AlreadyEnded = "already_ended", FailedPrecondition, 4;
+    /// The coordinator holds as many sweeps as it can.
+    TooManySweeps = "too_many_sweeps", ResourceExhausted, 4;
+    /// Agent and coordinator speak different versions of the contract.
+    ProtocolMismatch = "protocol_mismatch", FailedPrecondition, 4;
+    /// A worker or watcher does not read what it is sent.
+    TooSlow = "too_slow", ResourceExhausted, 4;
+    /// The coordinator is not there or does not answer.
+    Unreachable = "unreachable", Unavailable, 5;
+    /// The coordinator is going down.
+    ShuttingDown = "shutting_down", Unavailable, 5;
+    /// The journal cannot be written just now (disk full); it is tried again.
+    StorageStalled = "storage_stalled", Unavailable, 5;
+    /// Another coordinator has the folder, or the address is taken.
+    InUse = "in_use", FailedPrecondition, 6;
+    /// The folder holds another sweep than the one that is to be run in it.
+    OtherSweep = "other_sweep", FailedPrecondition, 6;
+    /// A file of the folder is damaged, beyond what may be cut off.
+    Damaged = "damaged", DataLoss, 7;
+    /// The folder was written by a newer program.
+    NewerFormat = "newer_format", FailedPrecondition, 7;
+    /// Another error of the disk or object store.
+    Storage = "storage", Aborted, 7;
+    /// Something that is needed is not on this machine: a program, a library, a data set.
+    Missing = "missing", FailedPrecondition, 8;
 }
 
 impl Code {
-    /// All codes.
-    pub const ALL: [Self; 17] = [
-        Self::BadRequest,
-        Self::BadSweepFile,
-        Self::NoSuchSweep,
-        Self::NoSuchTrial,
-        Self::NoSuchCheckpoint,
-        Self::AlreadyEnded,
-        Self::TooMany,
-        Self::FolderInUse,
-        Self::FolderMismatch,
-        Self::NoSuchFolder,
-        Self::Damaged,
-        Self::DiskFull,
-        Self::Unavailable,
-        Self::BadAddress,
-        Self::Missing,
-        Self::Unsupported,
-        Self::Internal,
-    ];
-
-    /// Its word, for instance `no_such_sweep`.
+    /// The code of that word.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::BadRequest => "bad_request",
-            Self::BadSweepFile => "bad_sweep_file",
-            Self::NoSuchSweep => "no_such_sweep",
-            Self::NoSuchTrial => "no_such_trial",
-            Self::NoSuchCheckpoint => "no_such_checkpoint",
-            Self::AlreadyEnded => "already_ended",
-            Self::TooMany => "too_many",
-            Self::FolderInUse => "folder_in_use",
-            Self::FolderMismatch => "folder_mismatch",
-            Self::NoSuchFolder => "no_such_folder",
-            Self::Damaged => "damaged",
-            Self::DiskFull => "disk_full",
-            Self::Unavailable => "unavailable",
-            Self::BadAddress => "bad_address",
-            Self::Missing => "missing",
-            Self::Unsupported => "unsupported",
-            Self::Internal => "internal",
-        }
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|code| code.as_str() == word)
     }
 
-    /// The code of gRPC that carries it.
-    #[must_use]
-    pub fn grpc(self) -> tonic::Code {
-        match self {
-            Self::BadRequest | Self::BadSweepFile | Self::BadAddress => tonic::Code::InvalidArgument,
-            Self::NoSuchSweep | Self::NoSuchTrial | Self::NoSuchCheckpoint | Self::NoSuchFolder => {
-                tonic::Code::NotFound
-            }
-            Self::AlreadyEnded | Self::FolderInUse | Self::FolderMismatch | Self::Missing => {
-                tonic::Code::FailedPrecondition
-            }
-            Self::TooMany | Self::DiskFull => tonic::Code::ResourceExhausted,
-            Self::Damaged => tonic::Code::DataLoss,
-            Self::Unavailable => tonic::Code::Unavailable,
-            Self::Unsupported => tonic::Code::Unimplemented,
-            Self::Internal => tonic::Code::Internal,
-        }
-    }
-
-    /// The exit status of a command that ends with it. 0 is success, 2 a command line that cannot be read, 10 a
-    /// sweep that ended with trials that failed, 130 an interrupt: those are no errors of this list.
-    #[must_use]
-    pub fn exit_status(self) -> u8 {
-        match self {
-            Self::Internal | Self::TooMany => 1,
-            Self::BadRequest | Self::BadAddress | Self::Unsupported => 2,
-            Self::BadSweepFile => 3,
-            Self::NoSuchSweep | Self::NoSuchTrial | Self::NoSuchCheckpoint | Self::NoSuchFolder => 4,
-            Self::Unavailable => 5,
-            Self::AlreadyEnded | Self::FolderInUse | Self::FolderMismatch => 6,
-            Self::Damaged | Self::DiskFull => 7,
-            Self::Missing => 8,
-        }
-    }
-
-    /// The code that a status without details is taken for: one that came from gRPC itself, not from us.
-    fn of_grpc(code: tonic::Code) -> Self {
+    /// The nearest code of our own for an error that some other layer made (a proxy, tonic itself).
+    fn from_grpc(code: tonic::Code) -> Self {
         match code {
-            tonic::Code::InvalidArgument | tonic::Code::OutOfRange => Self::BadRequest,
             tonic::Code::Unavailable | tonic::Code::DeadlineExceeded | tonic::Code::Cancelled => {
-                Self::Unavailable
+                Self::Unreachable
             }
-            tonic::Code::Unimplemented => Self::Unsupported,
-            tonic::Code::DataLoss => Self::Damaged,
-            tonic::Code::ResourceExhausted => Self::TooMany,
+            tonic::Code::OutOfRange | tonic::Code::ResourceExhausted => Self::TooLarge,
+            tonic::Code::InvalidArgument | tonic::Code::Unimplemented => Self::BadRequest,
             tonic::Code::Ok
             | tonic::Code::Unknown
             | tonic::Code::NotFound
@@ -145,6 +112,7 @@ impl Code {
             | tonic::Code::FailedPrecondition
             | tonic::Code::Aborted
             | tonic::Code::Internal
+            | tonic::Code::DataLoss
             | tonic::Code::Unauthenticated => Self::Internal,
         }
     }
@@ -165,76 +133,112 @@ impl FromStr for Code {
     type Err = UnknownCode;
 
     fn from_str(word: &str) -> Result<Self, UnknownCode> {
-        Self::ALL.into_iter().find(|code| code.as_str() == word).ok_or_else(|| UnknownCode(word.to_owned()))
+        Self::from_word(word).ok_or_else(|| UnknownCode(word.to_owned()))
     }
 }
 
-/// An error for people: what kind, what happened, what to do.
+/// An error at the edge: what people read and what goes over the wire.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct Failure {
-    /// What kind.
+pub struct Problem {
+    /// Which kind.
     pub code: Code,
-    /// What happened. No full stop, no capital letter; may have several lines.
+    /// What is wrong.
     pub message: String,
-    /// What to do about it, if anything.
-    pub hint: Option<String>,
+    /// What to do about it; empty where there is nothing to say.
+    pub hint: String,
 }
 
-impl Failure {
-    /// An error without a hint.
+impl Problem {
+    /// Without a hint.
     #[must_use]
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: None }
+        Self { code, message: message.into(), hint: String::new() }
     }
 
-    /// The same error with advice.
+    /// With what to do about it.
     #[must_use]
-    pub fn hint(self, hint: impl Into<String>) -> Self {
-        Self { hint: Some(hint.into()), ..self }
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = hint.into();
+        self
     }
-}
 
-/// For answers.
-impl From<Failure> for tonic::Status {
-    fn from(failure: Failure) -> Self {
-        let info = ErrorInfo {
-            code: failure.code.as_str().to_owned(),
-            message: failure.message.clone(),
-            hint: failure.hint.unwrap_or_default(),
+    /// A defect: `error` and its sources in one line.
+    #[must_use]
+    pub fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self::new(Code::Internal, chain(error))
+    }
+
+    /// What a client got back.
+    #[must_use]
+    pub fn from_status(status: &tonic::Status) -> Self {
+        if let Ok(info) = v1::ErrorInfo::decode(status.details())
+            && let Some(code) = Code::from_word(&info.code)
+        {
+            return Self { code, message: info.message, hint: info.hint };
+        }
+        let code = Code::from_grpc(status.code());
+        let hint = match code {
+            Code::Unreachable => "is the coordinator running, and is its address right?",
+            _ => "",
         };
-        Self::with_details(failure.code.grpc(), failure.message, info.encode_to_vec().into())
+        Self::new(code, status.message()).hint(hint)
     }
 }
 
-/// For clients. A status without our details keeps its message.
-impl From<tonic::Status> for Failure {
+/// An error and its sources, joined by colons.
+#[must_use]
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(next) = source {
+        let next_text = next.to_string();
+        // Transparent layers repeat their source's text.
+        if !text.ends_with(&next_text) {
+            text.push_str(": ");
+            text.push_str(&next_text);
+        }
+        source = next.source();
+    }
+    text
+}
+
+impl From<Problem> for tonic::Status {
+    fn from(problem: Problem) -> Self {
+        let grpc = problem.code.grpc();
+        let info = v1::ErrorInfo {
+            code: problem.code.as_str().to_owned(),
+            message: problem.message.clone(),
+            hint: problem.hint,
+        };
+        // Headers carry the message: long ones (a sweep file with many errors) go in the details only, which
+        // are limited too, by the 16 KiB of headers that HTTP/2 peers usually accept.
+        let short: String = problem.message.chars().take(STATUS_MESSAGE_CHARS).collect();
+        Self::with_details(grpc, short, cut(info).encode_to_vec().into())
+    }
+}
+
+/// For clients; see [`Problem::from_status`].
+impl From<tonic::Status> for Problem {
     fn from(status: tonic::Status) -> Self {
-        let info = match status.details() {
-            [] => None,
-            details => ErrorInfo::decode(details).ok(),
-        };
-        match info {
-            Some(info) => Self {
-                code: info.code.parse().unwrap_or_else(|_| Code::of_grpc(status.code())),
-                message: info.message,
-                hint: Some(info.hint).filter(|hint| !hint.is_empty()),
-            },
-            None => Self::new(Code::of_grpc(status.code()), status.message()),
+        Self::from_status(&status)
+    }
+}
+
+/// Longest message in a gRPC status, in characters.
+const STATUS_MESSAGE_CHARS: usize = 300;
+/// Longest message and hint in a status' details, in bytes; base64 makes them 4/3 as long on the wire.
+const DETAIL_BYTES: usize = 6 << 10;
+
+fn cut(mut info: v1::ErrorInfo) -> v1::ErrorInfo {
+    for text in [&mut info.message, &mut info.hint] {
+        if text.len() > DETAIL_BYTES {
+            let end = (0..=DETAIL_BYTES).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+            text.truncate(end);
+            text.push('…');
         }
     }
-}
-
-impl From<NameError> for Failure {
-    fn from(error: NameError) -> Self {
-        Self::new(Code::BadRequest, error.to_string())
-    }
-}
-
-impl From<TrialIdError> for Failure {
-    fn from(error: TrialIdError) -> Self {
-        Self::new(Code::BadRequest, error.to_string())
-    }
+    info
 }
 
 #[cfg(test)]
@@ -242,19 +246,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_survives_the_wire() {
-        for code in Code::ALL {
-            let failure = Failure::new(code, "something happened").hint("do this");
-            assert_eq!(Failure::from(tonic::Status::from(failure.clone())), failure);
-            assert_ne!(code.exit_status(), 0);
+    fn every_code_has_a_word_of_its_own() {
+        let mut words: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), Code::ALL.len());
+        assert!(Code::ALL.iter().all(|code| Code::from_word(code.as_str()) == Some(*code)));
+    }
+
+    #[test]
+    fn a_problem_survives_the_wire() {
+        for &code in Code::ALL {
+            let problem = Problem::new(code, "no").hint("try this");
+            assert_eq!(Problem::from_status(&problem.clone().into()), problem);
         }
     }
 
     #[test]
-    fn a_status_of_another_program_is_still_an_error_in_words() {
-        let failure = Failure::from(tonic::Status::unavailable("connection refused"));
-        assert_eq!((failure.code, failure.message.as_str()), (Code::Unavailable, "connection refused"));
-        let garbage = tonic::Status::with_details(tonic::Code::NotFound, "x", vec![0xff; 9].into());
-        assert_eq!(Failure::from(garbage).code, Code::Internal);
+    fn a_problem_of_a_megabyte_fits_into_headers() {
+        let status = tonic::Status::from(Problem::new(Code::BadSweepFile, "é".repeat(1 << 20)));
+        assert!(status.details().len() < 8 << 10);
+        assert_eq!(Problem::from_status(&status).code, Code::BadSweepFile);
     }
 }

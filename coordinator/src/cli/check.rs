@@ -1,0 +1,209 @@
+//! `spotsweep check`: what a sweep file would run, or what is wrong with it.
+
+use super::{
+    error::{Ending, Outcome},
+    out::Out,
+    show::ShowFormat,
+    sweep_file,
+    table::{Align, Cell, Column, Keep, Table},
+    text,
+};
+use anstyle::Style;
+use clap::Args;
+use spotsweep_proto::{
+    metric::Goal,
+    spec::{Summary, SweepSpec},
+};
+use std::{collections::BTreeSet, path::PathBuf};
+
+const EXAMPLES: &str = "Examples:
+  spotsweep check sweep.yaml
+  spotsweep check sweep.yaml --format json | jq .trials";
+
+/// Options of `check`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct CheckArgs {
+    /// The sweep file
+    pub(crate) file: PathBuf,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: ShowFormat,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// Everything that is wrong with the file.
+pub(crate) fn run(args: &CheckArgs) -> Outcome {
+    let file = sweep_file::read(&args.file)?;
+    let summary = file.spec.summary();
+    let mut out = Out::stdout();
+    match args.format {
+        ShowFormat::Text => out.text(&in_words(&file.spec, &summary, super::out::width()))?,
+        ShowFormat::Json => out.line(&serde_json::to_string(&summary).unwrap_or_default())?,
+    }
+    out.flush()?;
+    Ok(Ending::Well)
+}
+
+/// What would run, for people.
+#[must_use]
+pub(crate) fn in_words(spec: &SweepSpec, summary: &Summary, width: Option<usize>) -> String {
+    let bold = Style::new().bold();
+    let trials = text::count(summary.trials.into(), "trial");
+    let of = match summary.grid_trials {
+        Some(all) if all > u64::from(summary.trials) => {
+            format!(" (run_cap; the grid has {})", text::grouped(all))
+        }
+        Some(_) | None => String::new(),
+    };
+    let mut words = format!("{bold}{}{bold:#}: {trials}{of}, {}", summary.name, summary.method);
+    if let Some(objective) = &spec.objective {
+        let goal = match objective.goal {
+            Goal::Minimize => "minimize",
+            Goal::Maximize => "maximize",
+        };
+        words += &format!(", {goal} {}", objective.name);
+        if let Some(target) = objective.target {
+            words += &format!(" until {target}");
+        }
+    }
+    words += "\n";
+    if !spec.description.trim().is_empty() {
+        words += &format!("{}\n", text::harmless_lines(spec.description.trim()));
+    }
+
+    words += &format!("\n{bold}parameters{bold:#}\n");
+    let mut parameters = Table::new(vec![
+        Column::new("name", Align::Left, Keep::Always),
+        Column::new("values", Align::Left, Keep::Cut(30)),
+        Column::new("distribution", Align::Left, Keep::Optional(1)),
+        Column::new("only for", Align::Left, Keep::Optional(2)),
+    ]);
+    for one in &summary.parameters {
+        // Worth a word only where some models of the sweep lack it.
+        let only =
+            if one.models.len() < summary.models.len() { one.models.join(", ") } else { String::new() };
+        parameters.row(vec![
+            one.name.as_str().into(),
+            one.shown.as_str().into(),
+            one.distribution.into(),
+            only.into(),
+        ]);
+    }
+    words += &indented(&parameters, width);
+
+    words += &format!("\n{bold}first trials{bold:#}\n");
+    words += &indented(&first_trials(summary), width);
+    if u64::from(summary.trials) > summary.first.len() as u64 {
+        words += &format!(
+            "  … and {} more\n",
+            text::grouped(u64::from(summary.trials) - summary.first.len() as u64)
+        );
+    }
+
+    let about = if summary.counted < summary.trials {
+        format!(" among the first {}", text::count(summary.counted.into(), "trial"))
+    } else {
+        String::new()
+    };
+    if summary.models.len() > 1 {
+        let models =
+            summary.models.iter().map(|(name, count)| format!("{name} {}", text::grouped((*count).into())));
+        words += &format!("\n{bold}models{bold:#}  {}{about}\n", models.collect::<Vec<_>>().join(", "));
+    }
+    if summary.repeated > 0 {
+        let yellow = Style::new().bold().fg_color(Some(anstyle::AnsiColor::Yellow.into()));
+        words += &format!(
+            "\n{yellow}warning:{yellow:#} {}{about} would train exactly what an earlier one trains: they differ only in \
+             parameters that their model does not have\n",
+            text::count(summary.repeated.into(), "trial")
+        );
+    }
+    words
+}
+
+/// The first trials with the parameters that differ between them, what they train on and for how long.
+fn first_trials(summary: &Summary) -> Table {
+    let constant = |name: &str| {
+        let mut values = summary.first.iter().map(|one| one.params.get(name));
+        let first = values.next();
+        values.all(|value| Some(value) == first)
+    };
+    let names: Vec<&str> = summary.parameters.iter().map(|one| one.name.as_str()).collect();
+    let shown: Vec<&str> = if names.iter().all(|name| constant(name)) {
+        names
+    } else {
+        let varying: BTreeSet<&str> = summary
+            .parameters
+            .iter()
+            .filter(|one| one.values != Some(1))
+            .map(|one| one.name.as_str())
+            .collect();
+        names.into_iter().filter(|name| varying.contains(name)).collect()
+    };
+    let mut columns = vec![Column::new("#", Align::Right, Keep::Always)];
+    columns.extend(shown.iter().enumerate().map(|(index, name)| {
+        Column::new(
+            name,
+            Align::Left,
+            if index < 4 { Keep::Cut(8) } else { Keep::Optional(u16::try_from(index).unwrap_or(u16::MAX)) },
+        )
+    }));
+    if !shown.contains(&"model") {
+        columns.push(Column::new("model", Align::Left, Keep::Optional(2)));
+    }
+    columns.push(Column::new("data", Align::Left, Keep::Optional(3)));
+    columns.push(Column::new("length", Align::Left, Keep::Optional(1)));
+    let mut table = Table::new(columns);
+    for one in &summary.first {
+        let mut cells: Vec<Cell> = vec![one.number.to_string().into()];
+        cells.extend(
+            shown.iter().map(|name| one.params.get(*name).map(text::parameter).unwrap_or_default().into()),
+        );
+        if !shown.contains(&"model") {
+            cells.push(one.recipe.model.kind().name().into());
+        }
+        cells.push(one.recipe.data.as_str().into());
+        cells.push(one.length().into());
+        table.row(cells);
+    }
+    table
+}
+
+fn indented(table: &Table, width: Option<usize>) -> String {
+    let rendered = table.render(width.map(|width| width.saturating_sub(2)));
+    rendered.text.lines().map(|line| format!("  {line}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spotsweep_proto::spec::parse;
+
+    fn checked(source: &str) -> String {
+        let spec = parse(source.as_bytes(), "sweep.yaml").unwrap();
+        anstream::adapter::strip_str(&in_words(&spec, &spec.summary(), Some(100))).to_string()
+    }
+
+    #[test]
+    fn a_grid_is_shown_as_what_would_run() {
+        insta::assert_snapshot!(checked(include_str!("../../../examples/fashion-ladder.yaml")));
+    }
+
+    #[test]
+    fn a_random_search_is_shown_as_what_would_run() {
+        insta::assert_snapshot!(checked(include_str!("../../../examples/random-search.yaml")));
+    }
+
+    #[test]
+    fn trials_that_repeat_others_are_warned_of() {
+        insta::assert_snapshot!(checked(
+            "parameters: {model: {values: [softmax, mlp]}, dropout: {values: [0.1, 0.2]}}
+run_cap: 3
+train: {data: mnist, steps: 5}
+method: grid"
+        ));
+    }
+}

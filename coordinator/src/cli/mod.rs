@@ -1,0 +1,147 @@
+//! The command line: what people and scripts type, and what they read.
+//!
+//! One file a command; each turns options into questions to a [`source::Source`] and answers into text. Data goes to
+//! stdout, talk to stderr ([`out`]). Nothing is decided here that the coordinator should decide.
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use std::process::ExitCode;
+
+mod check;
+mod client;
+mod completions;
+mod control;
+mod data;
+mod error;
+mod explain;
+#[cfg(test)]
+mod fixtures;
+mod ls;
+mod metrics;
+mod models;
+mod order;
+mod out;
+mod results;
+mod rows;
+mod show;
+mod source;
+mod submit;
+mod sweep_file;
+mod table;
+mod target;
+mod text;
+mod trial;
+mod watch;
+mod workers;
+
+use error::Outcome;
+use source::Change;
+
+const AFTER_HELP: &str = "Examples:
+  spotsweep check sweep.yaml                what would run, or what is wrong with the file
+  spotsweep run sweep.yaml                  coordinator and workers on this machine
+  spotsweep results --top 5                 the best five
+  spotsweep serve --dir DIR                 a coordinator for workers elsewhere
+
+`spotsweep help COMMAND` shows the options of a command, with examples.";
+
+/// Hyperparameter sweeps on machines that may vanish at any second
+#[derive(Debug, Parser)]
+#[command(name = "spotsweep", version, after_help = AFTER_HELP, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// All commands, in the order in which people meet them.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show what a sweep file would run, or what is wrong with it
+    Check(check::CheckArgs),
+    /// Hand a sweep file to a coordinator
+    Submit(submit::SubmitArgs),
+    /// List sweeps
+    Ls(ls::LsArgs),
+    /// Show a sweep or a trial
+    Show(show::ShowArgs),
+    /// Follow what happens
+    Watch(watch::WatchArgs),
+    /// Print the results of a sweep, best first
+    Results(results::ResultsArgs),
+    /// Print what a trial reported, step by step
+    Metrics(metrics::MetricsArgs),
+    /// Say why a trial waits, moved, stopped or failed
+    Explain(explain::ExplainArgs),
+    /// List workers
+    Workers(workers::WorkersArgs),
+    /// Stop a sweep or trial with a checkpoint, until resumed
+    Pause(control::ControlArgs),
+    /// Let a paused sweep or trial go on
+    Resume(control::ControlArgs),
+    /// Stop a sweep or trial for good
+    Cancel(control::ControlArgs),
+    /// List models and their hyperparameters
+    Models(models::ModelsArgs),
+    /// Fetch, list and verify data sets
+    Data(data::DataArgs),
+    /// Print a script that completes commands in a shell
+    Completions(completions::CompletionsArgs),
+}
+
+/// The whole program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    error::conclude(dispatch(cli.command))
+}
+
+fn dispatch(command: Command) -> Outcome {
+    match command {
+        Command::Check(args) => check::run(&args),
+        Command::Models(args) => models::run(&args),
+        Command::Data(args) => data::run(&args),
+        Command::Completions(args) => completions::run(&args, Cli::command()),
+        Command::Submit(args) => wait(submit::run(args)),
+        Command::Ls(args) => wait(ls::run(args)),
+        Command::Show(args) => wait(show::run(args)),
+        Command::Watch(args) => wait(watch::run(args)),
+        Command::Results(args) => wait(results::run(args)),
+        Command::Metrics(args) => wait(metrics::run(args)),
+        Command::Explain(args) => wait(explain::run(args)),
+        Command::Workers(args) => wait(workers::run(args)),
+        Command::Pause(args) => wait(control::run(Change::Pause, args)),
+        Command::Resume(args) => wait(control::run(Change::Resume, args)),
+        Command::Cancel(args) => wait(control::run(Change::Cancel, args)),
+    }
+}
+
+/// Runs a client's command to its end, on this thread.
+fn wait(command: impl Future<Output = Outcome>) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| crate::error::Problem::internal(&error))?.block_on(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_without_contradictions() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_help_text_is_what_it_was() {
+        let mut root = Cli::command().term_width(100);
+        let mut text = format!("{}\n", root.render_long_help());
+        let names: Vec<String> =
+            root.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+        root.build();
+        for name in names {
+            if let Some(command) = root.find_subcommand_mut(&name) {
+                text += &format!("==== {name}\n{}\n", command.clone().term_width(100).render_help());
+            }
+        }
+        insta::assert_snapshot!(text);
+    }
+}

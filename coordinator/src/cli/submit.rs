@@ -1,0 +1,86 @@
+//! `spotsweep submit`: hands a sweep file to a coordinator. Prints the sweep's name.
+
+use super::{
+    client::CoordinatorArgs,
+    error::{Ending, Outcome, io_problem},
+    out::{self, Out},
+    source::Remote,
+    sweep_file, text,
+};
+use crate::error::{Code, Problem};
+use clap::Args;
+use spotsweep_wire::v1::{SubmitRequest, SubmitResponse};
+use std::{
+    io::Read as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+const EXAMPLES: &str = "Examples:
+  spotsweep submit sweep.yaml
+  spotsweep watch $(spotsweep submit sweep.yaml)";
+
+/// How often a submission is tried when the coordinator goes away under it.
+const TRIES: u32 = 5;
+
+/// Options of `submit`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct SubmitArgs {
+    /// The sweep file
+    pub(crate) file: PathBuf,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub(crate) coordinator: CoordinatorArgs,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// If the file is wrong, or the coordinator does not answer.
+pub(crate) async fn run(args: SubmitArgs) -> Outcome {
+    // Checked here first: a wrong file is told even where no coordinator answers.
+    let file = sweep_file::read(&args.file)?;
+    let mut remote = Remote::open(args.coordinator.place()).await?;
+    let answer = submit(&mut remote, &file).await?;
+    let mut out = Out::stdout();
+    out.line(&answer.sweep)?;
+    out.flush()?;
+    out::say(&format!("{} is in: {}", answer.sweep, text::count(answer.trials, "trial")));
+    Ok(Ending::Well)
+}
+
+/// Hands in a file once, however often it has to be tried.
+///
+/// # Errors
+/// If the coordinator refuses it or stays away.
+pub(crate) async fn submit(
+    remote: &mut Remote,
+    file: &sweep_file::SweepFile,
+) -> Result<SubmitResponse, Problem> {
+    let request = SubmitRequest {
+        source: file.source.clone().into(),
+        file_name: file.name.clone(),
+        token: token()?.to_vec().into(),
+    };
+    let mut tries = 1;
+    loop {
+        match remote.submit(request.clone()).await {
+            Err(failure) if failure.code == Code::Unreachable && tries < TRIES => {
+                tokio::time::sleep(Duration::from_millis(200 << tries)).await;
+                tries += 1;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// 16 random bytes of the system.
+fn token() -> Result<[u8; 16], Problem> {
+    let path = Path::new("/dev/urandom");
+    let mut token = [0; 16];
+    std::fs::File::open(path)
+        .and_then(|mut file| file.read_exact(&mut token))
+        .map_err(|error| io_problem("read", path, &error))?;
+    Ok(token)
+}

@@ -1,0 +1,63 @@
+//! Reading a sweep file from disk and checking it.
+//!
+//! The check itself is `spotsweep_proto::spec::parse`. Must not print.
+
+use super::error::io_problem;
+use crate::error::{Code, Problem};
+use spotsweep_proto::{
+    limits::SWEEP_FILE_BYTES,
+    spec::{SweepSpec, parse},
+};
+use std::{fs::File, io::Read as _, path::Path};
+
+/// A sweep file that is right.
+#[derive(Debug, Clone)]
+pub(crate) struct SweepFile {
+    /// As given, for messages.
+    pub(crate) name: String,
+    /// As written.
+    pub(crate) source: Vec<u8>,
+    /// What it says.
+    pub(crate) spec: SweepSpec,
+}
+
+/// Reads and checks it. No more than its limit is read, however large the file is, and a pipe will do.
+///
+/// # Errors
+/// If it cannot be read, or everything that is wrong with it.
+pub(crate) fn read(path: &Path) -> Result<SweepFile, Problem> {
+    let mut source = Vec::new();
+    let limit = u64::try_from(SWEEP_FILE_BYTES).unwrap_or(u64::MAX);
+    File::open(path)
+        .and_then(|file| file.take(limit + 1).read_to_end(&mut source))
+        .map_err(|error| io_problem("read", path, &error))?;
+    let name = path.display().to_string();
+    if source.len() > SWEEP_FILE_BYTES {
+        // How large it is in truth is not known here, and `parse` would tell the length of what was read.
+        let large = format!("{name} is larger than a sweep file may be, which is {SWEEP_FILE_BYTES} bytes");
+        return Err(Problem::new(Code::BadSweepFile, large)
+            .hint("write ranges (min, max, q) instead of long lists of values"));
+    }
+    match parse(&source, &name) {
+        Ok(spec) => Ok(SweepFile { name, source, spec }),
+        Err(diagnostics) => Err(Problem::new(Code::BadSweepFile, diagnostics.to_string().trim_end())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_an_end_is_refused_quickly() {
+        let problem = read(Path::new("/dev/zero")).unwrap_err();
+        assert_eq!(problem.code, Code::BadSweepFile);
+    }
+
+    #[test]
+    fn a_missing_file_and_a_folder_are_told_by_name() {
+        let problem = read(Path::new("no/such.yaml")).unwrap_err();
+        assert_eq!(problem.message, "cannot read no/such.yaml: No such file or directory (os error 2)");
+        assert!(read(Path::new("/")).unwrap_err().message.starts_with("cannot read /: "));
+    }
+}
