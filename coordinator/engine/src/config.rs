@@ -11,9 +11,13 @@ pub struct Config {
     /// After a connection broke without a goodbye: how long its worker may take to come back before its leases
     /// are given to others. Never longer than the lease itself.
     pub reconnect_grace_s: f64,
-    /// How long an object that nothing refers to is kept. Must exceed the time between an agent's finding an
-    /// object in the store and its report that refers to it.
+    /// How long an object that nothing refers to is kept.
     pub delete_after_s: f64,
+    /// How long checkpoints are refused that refer to an object after it was deleted. Together with
+    /// `delete_after_s` this must exceed the longest time between an agent's finding an object in the store and
+    /// its report that refers to it: the upload of the checkpoint's other objects, and what the lease allows
+    /// the agent to be out of reach.
+    pub remember_deleted_s: f64,
     /// How long a worker that is gone stays in the list of workers, and its numbered reports are known.
     pub forget_worker_s: f64,
     /// Most sweeps.
@@ -26,6 +30,7 @@ impl Default for Config {
             lease_s: 10.0,
             reconnect_grace_s: 1.0,
             delete_after_s: 60.0,
+            remember_deleted_s: 600.0,
             forget_worker_s: 3600.0,
             max_sweeps: 10_000,
         }

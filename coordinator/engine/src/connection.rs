@@ -190,7 +190,8 @@ impl State {
             }
         }
         self.sessions.clear();
-        self.objects.restart(out.at.after_s(self.config.delete_after_s));
+        let delete_at = out.at.after_s(self.config.delete_after_s);
+        self.objects.restart(delete_at, out.at.after_s(self.config.remember_deleted_s));
     }
 
     pub(crate) fn tick(&mut self, heard: Vec<SessionId>, out: &mut Out<'_>) {
@@ -216,7 +217,8 @@ impl State {
             }
         }
         self.forget_workers(out);
-        let digests = self.objects.sweep_up(out.at, out.at.after_s(self.config.delete_after_s));
+        let forget_at = out.at.after_s(self.config.remember_deleted_s);
+        let digests = self.objects.sweep_up(out.at, forget_at);
         if !digests.is_empty() {
             out.push(Action::DeleteObjects { digests });
         }

@@ -120,9 +120,9 @@ impl Objects {
 
     /// The coordinator was away, and agents hold reports back that refer to objects which they found before:
     /// all delays begin anew.
-    pub(crate) fn restart(&mut self, time: Time) {
-        self.condemned.postpone(time);
-        self.deleted.postpone(time);
+    pub(crate) fn restart(&mut self, delete_at: Time, forget_at: Time) {
+        self.condemned.postpone(delete_at);
+        self.deleted.postpone(forget_at);
     }
 
     /// When [`Self::sweep_up`] next has something to do.
