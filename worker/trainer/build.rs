@@ -2,7 +2,7 @@
 //! whoever starts the trainer chooses the libtorch.
 
 fn main() {
-    if let Ok(lib) = std::env::var("DEP_SPOTSWEEP_TORCH_SHIM_LIBTORCH_LIB") {
+    if let Ok(lib) = std::env::var("DEP_SPOTSWEEP_TRAINER_SHIM_LIBTORCH_LIB") {
         println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
         println!("cargo:rustc-link-arg=-Wl,--enable-new-dtags");
     }

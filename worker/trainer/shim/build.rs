@@ -24,7 +24,7 @@ fn main() {
         .define("AT_PER_OPERATOR_HEADERS", None)
         .include(root.join("include"))
         .file("cpp/shim.cpp")
-        .compile("spotsweep_torch_shim");
+        .compile("spotsweep_trainer_shim");
     // For those who link a binary: where to look for libtorch when LD_LIBRARY_PATH does not say.
     println!("cargo:libtorch_lib={}", lib.display());
 }

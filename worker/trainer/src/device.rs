@@ -2,7 +2,7 @@
 
 use crate::error::TrainError;
 use spotsweep_proto::{ids::DeviceName, line::TrainerDevice};
-use spotsweep_torch_shim::{CudaDevice, cuda_devices, load_cuda};
+use spotsweep_trainer_shim::{CudaDevice, cuda_devices, load_cuda};
 use std::fs;
 use tch::{Cuda, Device};
 

@@ -1,7 +1,7 @@
 //! What can go wrong in a job, and how it is told to the agent. It must not print.
 
 use spotsweep_proto::line::FailureKind;
-use spotsweep_torch_shim::TorchError;
+use spotsweep_trainer_shim::TorchError;
 use std::{io, path::PathBuf};
 use tch::TchError;
 

@@ -33,9 +33,14 @@ pub fn weights(init: Init, shape: &[i64], fans: Fans, seed: u64, place: u64) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::{Mutex, PoisonError};
+
+    /// libtorch's generators belong to the process.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
     #[test]
     fn weights_have_the_variance_of_their_paper() {
+        let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let fans = Fans { fan_in: 300, fan_out: 100 };
         for (init, want) in [(Init::Xavier, 2.0 / 400.0), (Init::He, 2.0 / 300.0)] {
             let drawn = weights(init, &[100, 300], fans, 1, 0);
@@ -47,6 +52,7 @@ mod tests {
 
     #[test]
     fn weights_depend_on_seed_and_place_alone() {
+        let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let fans = Fans { fan_in: 4, fan_out: 4 };
         let draw = |seed, place| weights(Init::He, &[4, 4], fans, seed, place);
         assert_eq!(draw(1, 0), draw(1, 0));

@@ -13,7 +13,7 @@ use spotsweep_proto::{
     limits::LINE_BYTES,
     line::{FromTrainer, Job, PROTOCOL_VERSION, ToTrainer},
 };
-use spotsweep_torch_shim::{exit_now, make_repeatable};
+use spotsweep_trainer_shim::{exit_now, make_repeatable};
 use std::{
     collections::VecDeque,
     io::{self, BufRead, BufReader, Read, Write},

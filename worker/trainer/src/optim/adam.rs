@@ -5,7 +5,7 @@
 
 use super::{Optimizer, zeros_like};
 use crate::error::TrainError;
-use spotsweep_torch_shim::{AdamStep, fused_adam};
+use spotsweep_trainer_shim::{AdamStep, fused_adam};
 use tch::{Device, Kind, Tensor};
 
 /// Constants of the rule.

@@ -5,7 +5,7 @@
 
 use super::{Optimizer, zeros_like};
 use crate::error::TrainError;
-use spotsweep_torch_shim::{SgdStep, fused_sgd};
+use spotsweep_trainer_shim::{SgdStep, fused_sgd};
 use tch::Tensor;
 
 /// Constants of the rule.

@@ -1,0 +1,134 @@
+//! A host in this process that plays the agent: gives commands at chosen steps and keeps what the job says.
+
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test: what is not there is a failure")]
+
+use serde_json::{Map, Value, json};
+use spotsweep_proto::{
+    digest::Digest,
+    ids::{DeviceName, Epoch},
+    line::{CheckpointFiles, FailureKind, FromTrainer, Job},
+    metric::TIMING_METRICS,
+    spec::{CheckpointPolicy, Every},
+};
+use spotsweep_trainer::{
+    data::cache::DataCache,
+    job::{self, Command, Host},
+};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    io,
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
+
+/// libtorch's generators belong to the process, and a trainer trains one trial at a time: so do the tests.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+thread_local! {
+    static CACHE: RefCell<DataCache> = RefCell::default();
+}
+
+/// Commands by the step at whose end they are given, and all lines that came.
+#[derive(Default)]
+pub struct Script {
+    pub commands: BTreeMap<u64, Command>,
+    pub lines: Vec<FromTrainer>,
+    step: u64,
+}
+
+impl Host for Script {
+    fn poll(&mut self) -> Option<Command> {
+        self.step += 1;
+        self.commands.remove(&self.step)
+    }
+
+    fn say(&mut self, line: FromTrainer) -> io::Result<()> {
+        if let FromTrainer::Started { step, .. } = line {
+            self.step = step;
+        }
+        self.lines.push(line);
+        Ok(())
+    }
+}
+
+/// A job on the made-up data that writes no checkpoint until it ends.
+pub fn job(params: &Value, steps: u64, scratch: &Path) -> Job {
+    let mut params = params.as_object().unwrap().clone();
+    params.entry("batch_size").or_insert(json!(32));
+    params.entry("validation_fraction").or_insert(json!(0.1));
+    params.entry("report_every_steps").or_insert(json!(3));
+    Job {
+        trial: "test/7".parse().unwrap(),
+        epoch: Epoch(1),
+        train: json!({"model": null, "data": "synthetic", "length": {"steps": steps}, "seed": 11, "threads": 1}),
+        params,
+        device: DeviceName::new("cpu").unwrap(),
+        data_dir: None,
+        scratch_dir: scratch.to_owned(),
+        checkpoint: CheckpointPolicy { every: Every::Steps(1_000_000), keep_last: 1 },
+        resume: None,
+    }
+}
+
+/// Runs `job` under a script of commands.
+pub fn run(job: &Job, commands: impl IntoIterator<Item = (u64, Command)>) -> Vec<FromTrainer> {
+    let mut script = Script { commands: commands.into_iter().collect(), ..Script::default() };
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    CACHE.with_borrow_mut(|cache| job::run(job, cache, &mut script)).unwrap();
+    script.lines
+}
+
+/// Every report by step, timings left out.
+pub fn curve(lines: &[FromTrainer]) -> Vec<(u64, Map<String, Value>)> {
+    let untimed = |metrics: &Map<String, Value>| {
+        metrics
+            .iter()
+            .filter(|(name, _)| !TIMING_METRICS.contains(&name.as_str()))
+            .map(|(n, v)| (n.clone(), v.clone()))
+            .collect()
+    };
+    lines
+        .iter()
+        .filter_map(|line| match line {
+            FromTrainer::Report { step, metrics, .. } => Some((*step, untimed(metrics))),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The checkpoints in the order in which they came, and whether each was the last.
+pub fn checkpoints(lines: &[FromTrainer]) -> Vec<(CheckpointFiles, bool)> {
+    lines
+        .iter()
+        .filter_map(|line| match line {
+            FromTrainer::Checkpoint { files, last, .. } => Some((files.clone(), *last)),
+            _ => None,
+        })
+        .collect()
+}
+
+/// How a finished job ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finish {
+    pub step: u64,
+    pub metrics: Map<String, Value>,
+    pub weights_digest: Digest,
+}
+
+pub fn finish(lines: &[FromTrainer]) -> Finish {
+    match lines.last() {
+        Some(FromTrainer::Done { step, metrics, weights_digest, .. }) => {
+            Finish { step: *step, metrics: metrics.clone(), weights_digest: *weights_digest }
+        }
+        other => panic!("not done: {other:?}"),
+    }
+}
+
+pub fn failure(lines: &[FromTrainer]) -> (u64, FailureKind, String) {
+    match lines.last() {
+        Some(FromTrainer::Failed { step, reason, message, .. }) => (*step, *reason, message.clone()),
+        other => panic!("not failed: {other:?}"),
+    }
+}
