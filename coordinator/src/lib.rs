@@ -6,9 +6,11 @@
 
 pub mod cli;
 pub mod data;
+pub mod driver;
 pub mod error;
 pub mod grpc;
 pub mod objects;
 pub mod queries;
+pub mod store;
 
 pub use error::{Code, Problem};
