@@ -4,7 +4,11 @@ use spotsweep_wire::v1::{
     self, from_worker, to_worker,
     worker_server::{Worker, WorkerServer},
 };
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
@@ -156,7 +160,9 @@ impl Conversation {
 
     /// The next batch of reports, without a gap behind those before; credits and heartbeats are noted.
     pub async fn reports(&mut self) -> v1::ReportBatch {
+        let deadline = Instant::now() + PATIENCE;
         loop {
+            assert!(Instant::now() < deadline, "reports come in time");
             match self.next().await {
                 Some(from_worker::Message::Reports(batch)) => {
                     assert_eq!(batch.first_seq, self.next_seq, "reports are numbered without a gap");

@@ -178,6 +178,7 @@ pub(crate) fn settings(arguments: &Arguments) -> Result<ProcessSettings, CliErro
         data: DataFolders::new(arguments.data_dir.clone()),
         grace: arguments.grace_s,
         silence: arguments.trainer_timeout_s,
+        environment: Vec::new(),
     })
 }
 

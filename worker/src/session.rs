@@ -186,10 +186,9 @@ impl Session {
             TrainerEvent::Available(available) => {
                 slot.available = available;
                 if !available {
-                    for attempt in slot.queue.drain(..) {
-                        self.log.push(device, attempt.lease, untouched(&attempt), now);
-                    }
+                    self.give_queue_back(device, now);
                 }
+                self.start_next(device, now);
             }
             TrainerEvent::Dropped(lease) => {
                 if slot.running.take_if(|running| running.lease == lease).is_some() {
@@ -216,17 +215,22 @@ impl Session {
         }
     }
 
-    /// Time passed: leases that wait behind a long job go back.
+    /// Time passed: leases that wait behind a long job, or for a trainer that does not start, go back.
     pub(crate) fn tick(&mut self, now: Instant) {
-        for (device, slot) in self.slots.iter_mut().enumerate() {
+        for device in 0..self.slots.len() {
+            let slot = &mut self.slots[device];
             let long = |running: &Running| now.saturating_duration_since(running.since) >= WAIT_LIMIT;
-            if slot.queue.is_empty() || !slot.running.as_ref().is_some_and(long) {
-                continue;
+            let stuck = slot.running.as_ref().is_some_and(long) || !slot.available;
+            if stuck && !slot.queue.is_empty() {
+                slot.pace.slow_down();
+                self.give_queue_back(device, now);
             }
-            slot.pace.slow_down();
-            for attempt in slot.queue.drain(..) {
-                self.log.push(device, attempt.lease, untouched(&attempt), now);
-            }
+        }
+    }
+
+    fn give_queue_back(&mut self, device: usize, now: Instant) {
+        for attempt in self.slots[device].queue.drain(..) {
+            self.log.push(device, attempt.lease, untouched(&attempt), now);
         }
     }
 
@@ -346,3 +350,6 @@ fn leases(slot: &Slot) -> impl Iterator<Item = LeaseKey> {
 fn untouched(attempt: &Attempt) -> ReportBody {
     ReportBody::Released { step: attempt.first_step(), seconds: 0.0 }
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,7 +43,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn start(program: &Path) -> io::Result<Self> {
+    pub(crate) fn start(program: &Path, environment: &[(String, String)]) -> io::Result<Self> {
         let mut command = Command::new(program);
         command
             .stdin(Stdio::piped())
@@ -51,7 +51,8 @@ impl Process {
             .stderr(Stdio::piped())
             // So that Ctrl-C reaches the agent alone, which then ends the trainer in order.
             .process_group(0)
-            .kill_on_drop(true);
+            .kill_on_drop(true)
+            .envs(environment.iter().map(|(name, value)| (name, value)));
         if std::env::var_os(WAIT_POLICY.0).is_none() {
             command.env(WAIT_POLICY.0, WAIT_POLICY.1);
         }

@@ -32,7 +32,12 @@ pub(crate) enum End {
     /// The trainer is idle.
     Healthy(Ending),
     /// The trainer is gone.
-    Broken(Ending),
+    Broken {
+        /// How the job ended.
+        ending: Ending,
+        /// Whether the job was in the trainer's memory: then starting another trainer makes sense at once.
+        started: bool,
+    },
     /// The agent let go.
     Closed,
 }
@@ -326,7 +331,8 @@ impl Course {
             let values = self.watch.ignored_values();
             tracing::warn!(lease = %self.lease, values, "metrics without a finite value were left out");
         }
-        if healthy { End::Healthy(ending) } else { End::Broken(ending) }
+        let started = self.started.is_some();
+        if healthy { End::Healthy(ending) } else { End::Broken { ending, started } }
     }
 
     fn failure(&self, kind: FailureKind, message: &str) -> ReportBody {

@@ -50,6 +50,8 @@ pub struct ProcessSettings {
     pub grace: Duration,
     /// A trainer with a job that says nothing for this long hangs and is killed.
     pub silence: Duration,
+    /// Variables of the trainer's environment, besides the agent's own.
+    pub environment: Vec<(String, String)>,
 }
 
 /// Starts one trainer process for each device.
@@ -74,7 +76,7 @@ impl Trainers for ProcessTrainers {
             let path = &self.settings.scratch;
             let failed = |source| TrainerError::Scratch { path: path.display().to_string(), source };
             self.scratch = Some(Arc::new(Scratch::new(path).map_err(failed)?));
-            let (process, ready) = runner::start(&self.settings.program).await?;
+            let (process, ready) = runner::start(&self.settings).await?;
             tracing::info!(trainer = %ready.trainer, libtorch = %ready.libtorch, devices = ready.devices.len(), "the trainer is ready");
             let devices = choose(&self.settings.device, ready.devices)?;
             self.first = Some(process);

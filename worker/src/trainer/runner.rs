@@ -46,16 +46,17 @@ pub(crate) struct ReadyTrainer {
 }
 
 /// Starts a trainer and waits until it is ready.
-pub(crate) async fn start(program: &Path) -> Result<(Process, ReadyTrainer), TrainerError> {
-    let name = program.display().to_string();
+pub(crate) async fn start(settings: &ProcessSettings) -> Result<(Process, ReadyTrainer), TrainerError> {
+    let name = settings.program.display().to_string();
     let not_ready = |reason: String| TrainerError::NotReady { program: name.clone(), reason };
-    let mut process = Process::start(program).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => TrainerError::Missing {
-            path: name.clone(),
-            hint: "build it with `make build`, or name another one with --trainer".to_owned(),
-        },
-        _ => not_ready(error.to_string()),
-    })?;
+    let mut process =
+        Process::start(&settings.program, &settings.environment).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => TrainerError::Missing {
+                path: name.clone(),
+                hint: "build it with `make build`, or name another one with --trainer".to_owned(),
+            },
+            _ => not_ready(error.to_string()),
+        })?;
     match timeout(READY_LIMIT, process.next()).await {
         Ok(Ok(Some(FromTrainer::Ready { protocol, trainer, libtorch, devices }))) => {
             if protocol != PROTOCOL_VERSION {
@@ -142,7 +143,10 @@ impl Runner {
                     self.restarts.reset();
                     ending
                 }
-                End::Broken(ending) => {
+                End::Broken { ending, started } => {
+                    if started {
+                        self.restarts.reset();
+                    }
                     // The session must know before it hears of the end, so that it starts nothing here.
                     self.tell(TrainerEvent::Available(false)).await;
                     ending
@@ -231,7 +235,8 @@ impl Runner {
                     self.tell(TrainerEvent::Available(true)).await;
                 }
                 Err(error) => {
-                    return End::Broken(failed(first_step, FailureKind::Crashed, &error.to_string()));
+                    let ending = failed(first_step, FailureKind::Crashed, &error.to_string());
+                    return End::Broken { ending, started: false };
                 }
             }
         }
@@ -279,7 +284,7 @@ impl Runner {
 
 /// Starts a trainer that has the device.
 async fn start_for(settings: &ProcessSettings, device: &DeviceName) -> Result<Process, TrainerError> {
-    let (process, ready) = start(&settings.program).await?;
+    let (process, ready) = start(settings).await?;
     if ready.devices.iter().any(|found| found.name == *device) {
         return Ok(process);
     }
