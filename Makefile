@@ -74,7 +74,7 @@ test-rust:
 	@$(WITH_TORCH) \
 	$(CARGO) build --quiet --locked --workspace --bins; \
 	$(DEBUG)/spotsweep data get fashion-mnist; \
-	$(CARGO) test --locked --workspace --no-fail-fast
+	SPOTSWEEP_PROGRAMS_BUILT=1 $(CARGO) test --locked --workspace --no-fail-fast
 
 .PHONY: bench
 bench: build ## measure, print a table and write it as JSON

@@ -6,12 +6,19 @@ use std::{
     sync::OnceLock,
 };
 
+/// Set by `make test`, which built all programs in one go: asking again for some of them would compile much anew, with
+/// other features.
+const BUILT_VARIABLE: &str = "SPOTSWEEP_PROGRAMS_BUILT";
+
 /// Folder of the programs: where cargo put this test, one up.
 pub fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let test = std::env::current_exe().expect("the test knows its path");
         let folder = test.parent().and_then(Path::parent).expect("target/PROFILE/deps").to_owned();
+        if std::env::var_os(BUILT_VARIABLE).is_some() {
+            return folder;
+        }
         // `cargo test` builds programs only for the packages that it tests, so ask for the others by name.
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--quiet", "--locked", "-p", "spotsweep-coordinator", "-p", "spotsweep-worker"]);
