@@ -10,8 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle, time::timeout};
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
-use tonic::{Request, Response, Status, Streaming};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming, transport::server::TcpIncoming};
 
 /// Whatever a test waits for comes within this, or the test fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -66,7 +66,7 @@ impl FakeCoordinator {
         let (sender, conversations) = mpsc::channel(1024);
         let server = tonic::transport::Server::builder()
             .add_service(WorkerServer::new(Service(sender)))
-            .serve_with_incoming(TcpListenerStream::new(listener));
+            .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
         let server = tokio::spawn(async move {
             server.await.expect("the server runs");
         });

@@ -11,7 +11,7 @@ use std::{
 };
 use tokio::{
     sync::mpsc,
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::PollSender;
@@ -24,6 +24,9 @@ use tonic::{
 const RETRY_BASE: Duration = Duration::from_millis(50);
 /// Longest wait between two tries.
 const RETRY_LIMIT: Duration = Duration::from_secs(5);
+/// A connection that served for so long was a good one: what follows it starts with short waits again. One that
+/// breaks at once, time and again, is tried less and less often.
+const LASTING: Duration = Duration::from_secs(1);
 /// A coordinator that does not take the connection within this is taken for absent.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// A coordinator that does not welcome within this is taken for broken. Long enough for one that replays a long
@@ -66,6 +69,8 @@ pub(crate) struct Link {
     endpoint: Endpoint,
     backoff: Backoff,
     state: State,
+    /// Since when this connection serves.
+    welcomed_at: Option<Instant>,
     finished: bool,
 }
 
@@ -94,7 +99,13 @@ impl Link {
             .initial_stream_window_size(WINDOW_BYTES)
             .initial_connection_window_size(WINDOW_BYTES);
         let state = State::Connecting(connect(&endpoint));
-        Self { endpoint, backoff: Backoff::new(RETRY_BASE, RETRY_LIMIT), state, finished: false }
+        Self {
+            endpoint,
+            backoff: Backoff::new(RETRY_BASE, RETRY_LIMIT),
+            state,
+            welcomed_at: None,
+            finished: false,
+        }
     }
 
     /// Opens the stream; `hello` is its first message. Only after [`LinkEvent::Up`].
@@ -113,9 +124,9 @@ impl Link {
         self.state = State::Opening(sender, opening.boxed(), Box::pin(sleep(WELCOME_LIMIT)));
     }
 
-    /// The coordinator said welcome: the next failure is a new one.
+    /// The coordinator said welcome. Once that has lasted for a while, the next failure counts as a new one.
     pub(crate) fn welcomed(&mut self) {
-        self.backoff.reset();
+        self.welcomed_at = Some(Instant::now());
         if let State::Open(_, _, deadline) = &mut self.state {
             *deadline = None;
         }
@@ -128,6 +139,9 @@ impl Link {
 
     /// Breaks the connection off, because the other end breaks the contract; a new one is made after a wait.
     pub(crate) fn break_off(&mut self) {
+        if self.welcomed_at.take().is_some_and(|at| at.elapsed() >= LASTING) {
+            self.backoff.reset();
+        }
         self.state = State::Waiting(Box::pin(sleep(self.backoff.next())));
     }
 

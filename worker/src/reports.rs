@@ -5,7 +5,7 @@ use crate::{
     attempt::{LeaseKey, ReportBody},
     wire::{self, NameTable},
 };
-use spotsweep_proto::limits::REPORTS_PER_BATCH;
+use spotsweep_proto::limits::{METRICS_PER_REPORT, METRICS_PER_TRIAL, REPORTS_PER_BATCH};
 use spotsweep_wire::v1;
 use std::{collections::VecDeque, time::Duration};
 use tokio::time::Instant;
@@ -137,7 +137,9 @@ impl ReportLog {
         let mut names = NameTable::default();
         let mut reports = Vec::new();
         let mut bytes = 0;
-        while reports.len() < REPORTS_PER_BATCH && bytes < BATCH_BYTES {
+        // Every report may bring new names, up to its own limit of them.
+        let room = |names: &NameTable| names.len() + METRICS_PER_REPORT <= METRICS_PER_TRIAL;
+        while reports.len() < REPORTS_PER_BATCH && bytes < BATCH_BYTES && room(&names) {
             if self.sent == self.numbered.len() {
                 let Some(entry) = self.fresh.pop_front() else { break };
                 self.numbered.push_back(entry);
@@ -169,3 +171,6 @@ fn weight(entry: &Entry) -> usize {
             ReportBody::Failed { message, .. } => message.len(),
         }
 }
+
+#[cfg(test)]
+mod tests;

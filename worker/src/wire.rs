@@ -184,6 +184,10 @@ impl NameTable {
         metrics.iter().map(|(name, value)| (self.index(name), *value)).unzip()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.names.len()
+    }
+
     pub(crate) fn into_names(self) -> Vec<String> {
         self.names
     }
