@@ -135,6 +135,17 @@ async fn with_its_parent_and_coordinator_gone_it_leaves() {
     trainer_is_gone(trainer);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_coordinator_it_leaves_when_the_grace_time_is_up_and_says_so() {
+    let mut agent = Agent::start(&["--grace-s", "0.5"]).await;
+    let conversation = agent.busy().await;
+    drop(conversation);
+    agent.coordinator = FakeCoordinator::start().await;
+    agent.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(agent.ended().code(), Some(1), "{}", agent.log());
+    assert!(agent.log().contains("error: the grace time was up before"), "{}", agent.log());
+}
+
 fn run(arguments: &[&str]) -> Output {
     Command::new(binaries::worker()).args(arguments).stdin(Stdio::null()).output().unwrap()
 }

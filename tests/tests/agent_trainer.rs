@@ -352,6 +352,31 @@ async fn a_store_or_parameters_that_make_no_sense_fail_the_attempt_in_words() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_fails_is_tried_again_and_costs_the_attempt_only_the_final_weights() {
+    let mut bench = Bench::start(&[]).await;
+    // Files where the store wants folders: every write fails, whoever tries.
+    let objects = bench.folder.path().join("objects");
+    let obstacles: Vec<PathBuf> = (0..256).map(|number| objects.join(format!("{number:02x}"))).collect();
+    for obstacle in &obstacles {
+        std::fs::write(obstacle, "").unwrap();
+    }
+    let mut conversation = bench.attach(30).await;
+    conversation.grant(0..1, &params()).await;
+    let seen = conversation.until(is_final).await;
+    let failure = failed(&seen);
+    assert_eq!((failure.kind(), failure.step), (FailureKind::Storage, 30));
+    assert!(failure.message.starts_with("the checkpoint of step 30 could not be stored: "), "{failure:?}");
+    assert!(!seen.iter().any(|seen| matches!(seen.body, Body::Checkpoint(_))), "{seen:?}");
+    for obstacle in &obstacles {
+        std::fs::remove_file(obstacle).unwrap();
+    }
+    conversation.ready().await;
+    conversation.grant(1..2, &params()).await;
+    finished(&conversation.until(is_final).await);
+    bench.agent.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_usable_trainer_an_agent_says_so_at_once() {
     let missing = Bench::with(&[], |settings| settings.program = "/no/such/trainer".into()).await;
     let error = missing.agent.await.unwrap().unwrap_err().to_string();
