@@ -76,14 +76,19 @@ test-rust:
 	$(DEBUG)/spotsweep data get fashion-mnist; \
 	SPOTSWEEP_PROGRAMS_BUILT=1 $(CARGO) test --locked --workspace --no-fail-fast
 
+# SPOTSWEEP_BENCH_PYTHON=PYTHON, or SPOTSWEEP_PYTHON_TORCH, names a Python with torch 2.11 to train beside.
 .PHONY: bench
-bench: build ## measure, print a table and write it as JSON
-	@$(WITH_TORCH) $(CARGO) run --release --quiet --locked -p spotsweep-tests --bin bench
+bench: tools ## measure, print a table and write it as JSON
+	@$(WITH_TORCH) \
+	$(CARGO) build --release --locked --workspace --bins; \
+	$(RELEASE)/spotsweep data get fashion-mnist; \
+	export SPOTSWEEP_PROGRAMS_BUILT=1 SPOTSWEEP_BENCH_PYTHON="$${SPOTSWEEP_BENCH_PYTHON:-$${SPOTSWEEP_PYTHON_TORCH:-python3}}"; \
+	$(RELEASE)/bench
 
 .PHONY: tools
 tools:
 	@need() { command -v "$$1" >/dev/null || { echo "error: there is no $$1" >&2; echo "hint: $$2" >&2; exit 1; }; }; \
-	need $(CARGO) "install Rust, see the Rust site, or Debian's rustup"; \
+	need $(CARGO) "install Rust 1.95 or newer, with rustup"; \
 	need $(PYTHON) "Debian: apt-get install python3 python3-pip"; \
 	need "$${CC:-gcc}" "Debian: apt-get install gcc libc6-dev"; \
 	need "$${CXX:-c++}" "libtorch's glue is C++; Debian: apt-get install g++"

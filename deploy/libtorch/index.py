@@ -58,9 +58,8 @@ class Pip:
         )
         path = os.path.join(into, wheel.filename)
         if done.returncode != 0 or not os.path.exists(path):
-            reasons = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
             raise FetchError(
-                "pip cannot get %s: %s" % (wheel.filename, reasons[-1] if reasons else "it got another file"),
+                "pip cannot get %s: %s" % (wheel.filename, reason(done.stderr)),
                 "check the network and `pip config list`; " + OWN_LIBTORCH_HINT,
             )
         return path
@@ -106,6 +105,16 @@ def _target() -> List[str]:
     for platform in PLATFORMS:
         options += ["--platform", platform]
     return options
+
+
+def reason(said: str) -> str:
+    """Why pip failed, out of all that it says. Where it cannot connect, its last error is that it found nothing."""
+    lines = [line.strip() for line in said.splitlines()]
+    retries = [line for line in lines if line.startswith("WARNING: Retrying")]
+    errors = [line for line in lines if line.startswith("ERROR: ")]
+    if retries:
+        return "it cannot reach its package index (%s)" % retries[-1].partition("connection broken by ")[2][:200]
+    return errors[-1] if errors else "it got another file"
 
 
 def find_link(text: str, filename: str) -> Optional[str]:

@@ -10,12 +10,14 @@ use std::{
 /// other features.
 const BUILT_VARIABLE: &str = "SPOTSWEEP_PROGRAMS_BUILT";
 
-/// Folder of the programs: where cargo put this test, one up.
+/// Folder of the programs: cargo puts tests one below it, and the benchmark into it.
 pub fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let test = std::env::current_exe().expect("the test knows its path");
-        let folder = test.parent().and_then(Path::parent).expect("target/PROFILE/deps").to_owned();
+        let beside = test.parent().expect("target/PROFILE");
+        let folder = if beside.ends_with("deps") { beside.parent().expect("target/PROFILE") } else { beside };
+        let folder = folder.to_owned();
         if std::env::var_os(BUILT_VARIABLE).is_some() {
             return folder;
         }

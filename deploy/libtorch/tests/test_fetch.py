@@ -236,6 +236,12 @@ class AskingPip(unittest.TestCase):
                 self.assertEqual(index.find_link(said % url, name), url)
         self.assertIsNone(index.find_link("https://host/%s.metadata" % name, name))
 
+    def test_a_pip_that_cannot_connect_is_told_from_one_that_finds_nothing(self):
+        nothing = "ERROR: No matching distribution found for torch===2.11.0\n"
+        retry = "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError': /simple/torch/\n"
+        self.assertEqual(index.reason(nothing), nothing.strip())
+        self.assertIn("cannot reach its package index ('NewConnectionError'", index.reason(retry + nothing))
+
     def test_settings_of_pip_are_read(self):
         said = "global.cert='/a.pem'\n:env:.cert='/b.pem'\nglobal.proxy='http://p:1'\nnonsense\n"
         self.assertEqual(index.parse_settings(said), {"cert": "/b.pem", "proxy": "http://p:1"})
