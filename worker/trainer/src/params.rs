@@ -19,7 +19,13 @@ impl Layout {
     pub fn of(self, tensor: &Tensor) -> Tensor {
         match self {
             Self::RowMajor => tensor.contiguous(),
-            Self::ChannelsLast => tensor.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]),
+            Self::ChannelsLast => {
+                let size = tensor.size();
+                let (channels, height, width) = (size[1], size[2], size[3]);
+                let values = tensor.permute([0, 2, 3, 1]).contiguous();
+                // Strides in full: with one channel they would be ambiguous, and convolutions look at them.
+                values.as_strided(&size, [channels * height * width, 1, channels * width, channels], None)
+            }
         }
     }
 }

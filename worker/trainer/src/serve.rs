@@ -13,9 +13,10 @@ use spotsweep_proto::{
     limits::LINE_BYTES,
     line::{FromTrainer, Job, PROTOCOL_VERSION, ToTrainer},
 };
-use spotsweep_trainer_shim::{exit_now, make_repeatable};
+use spotsweep_trainer_shim::{claim_stdout, exit_now, keep_freed_memory, make_repeatable};
 use std::{
     collections::VecDeque,
+    fs::File,
     io::{self, BufRead, BufReader, Read, Write},
     sync::mpsc::{self, Receiver, Sender},
     thread,
@@ -33,6 +34,11 @@ const LIBTORCH_VERSION: &str = "2.11.0";
 
 /// Serves the agent on stdin and stdout until it is gone.
 pub fn serve() -> ! {
+    let stdout = claim_stdout().unwrap_or_else(|error| {
+        complain(&format!("stdout: {error}"));
+        exit_now(EXIT_PROTOCOL)
+    });
+    keep_freed_memory();
     let (sender, inbox) = mpsc::channel();
     if let Err(error) = thread::Builder::new().name("stdin".to_owned()).spawn(move || listen(&sender)) {
         complain(&format!("cannot start a thread: {error}"));
@@ -51,7 +57,7 @@ pub fn serve() -> ! {
         libtorch: LIBTORCH_VERSION.to_owned(),
         devices,
     };
-    let mut pipe = Pipe { inbox, waiting: VecDeque::new(), running: None };
+    let mut pipe = Pipe { stdout, inbox, waiting: VecDeque::new(), running: None };
     let mut cache = DataCache::default();
     let mut said = pipe.say(ready);
     while said.is_ok() {
@@ -66,6 +72,8 @@ pub fn serve() -> ! {
 
 /// The agent's end of both pipes.
 struct Pipe {
+    /// The stdout of this process, which nothing else can write to.
+    stdout: File,
     inbox: Receiver<ToTrainer>,
     /// Jobs that came while one was running.
     waiting: VecDeque<Box<Job>>,
@@ -110,9 +118,7 @@ impl Host for Pipe {
     fn say(&mut self, line: FromTrainer) -> io::Result<()> {
         let mut text = serde_json::to_vec(&line).map_err(io::Error::other)?;
         text.push(b'\n');
-        let mut out = io::stdout().lock();
-        out.write_all(&text)?;
-        out.flush()
+        self.stdout.write_all(&text)
     }
 }
 

@@ -9,7 +9,7 @@ mod native;
 pub use cuda::{CudaDevice, cuda_devices};
 
 use libc::{c_char, c_int};
-use std::ffi::CStr;
+use std::{ffi::CStr, fs::File, io, os::fd::AsFd};
 use tch::Tensor;
 
 /// libtorch threw; this is what it said.
@@ -34,6 +34,31 @@ pub fn load_cuda() -> bool {
 pub fn exit_now(status: i32) -> ! {
     // SAFETY: `_exit` has no preconditions.
     unsafe { libc::_exit(c_int::from(status)) }
+}
+
+/// Takes stdout for the caller alone: whatever else in this process writes to descriptor 1 from now on (C++ code,
+/// verbose libraries) lands on stderr.
+///
+/// # Errors
+/// When the process has no stdout or stderr, or no descriptor is left.
+pub fn claim_stdout() -> io::Result<File> {
+    let own = io::stdout().as_fd().try_clone_to_owned()?;
+    // SAFETY: both descriptors are open; what 1 referred to lives on in `own`.
+    if unsafe { libc::dup2(libc::STDERR_FILENO, libc::STDOUT_FILENO) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(File::from(own))
+}
+
+/// Tells the allocator to keep what is freed and to reuse it. Tensors of a step are as large as those of the step
+/// before; by default glibc gives blocks of such size back to the kernel and takes page faults for each new one.
+pub fn keep_freed_memory() {
+    // SAFETY: mallopt takes any pair of numbers; the constants are glibc's. Blocks up to its own maximum (32 MiB on
+    // 64-bit machines, DEFAULT_MMAP_THRESHOLD_MAX) come from the heap, whose top is not given back.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, c_int::MAX);
+    }
 }
 
 /// Asks libtorch for the same bits every time: deterministic algorithms, no search for the fastest one, and no

@@ -5,7 +5,10 @@ use super::{
     Model, Pass, Shape,
     layers::{BatchNorm, Conv5, Dense, activate, cast, drop_some, kind_of},
 };
-use crate::{error::TrainError, params::Params};
+use crate::{
+    error::TrainError,
+    params::{Layout, Params},
+};
 use spotsweep_proto::train::{Activation, Precision};
 use tch::{Kind, Tensor};
 
@@ -66,8 +69,9 @@ impl Cnn {
 
 impl Model for Cnn {
     fn scores(&self, images: &Tensor, pass: Pass) -> Tensor {
-        let mut x =
-            cast(images, self.kind).view([-1, self.shape.channels, self.shape.height, self.shape.width]);
+        let Shape { channels, height, width, .. } = self.shape;
+        let images = images.view([-1, channels, height, width]);
+        let mut x = Layout::ChannelsLast.of(&cast(&images, self.kind));
         for block in &self.blocks {
             x = block.forward(&x, pass);
         }

@@ -52,7 +52,8 @@ impl FixedCnn {
     /// The averages over patches of each filter's positive and negative responses.
     fn features(&self, images: &Tensor) -> Tensor {
         let half = filters::SIZE as i64 / 2;
-        let x = cast(images, self.kind).view([-1, 1, self.shape.height, self.shape.width]);
+        let images = images.view([-1, 1, self.shape.height, self.shape.width]);
+        let x = Layout::ChannelsLast.of(&cast(&images, self.kind));
         let responses = x.conv2d::<Tensor>(&self.filters, None, [1, 1], [half, half], [1, 1], 1);
         let pool = |x: Tensor| x.avg_pool2d([POOL, POOL], [POOL, POOL], [0, 0], false, true, None);
         let bright = pool(responses.relu());
