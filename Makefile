@@ -56,7 +56,7 @@ clippy:
 .PHONY: deny
 deny:
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked --offline check bans licenses sources; \
-	else echo "cargo-deny is not installed: skipped (cargo install --locked cargo-deny)"; fi
+	else echo "skipped: cargo-deny is not installed (cargo install --locked cargo-deny)"; fi
 
 # Not part of the tests: it asks the network, and its answer changes without a change here.
 .PHONY: advisories

@@ -5,7 +5,8 @@
 
 Owns the counting. What a target does is the Makefile's business. A target goes on being run when an earlier one
 failed, so that one run shows everything. Counted are the tests that cargo's and Python's runners report; a
-target without tests counts as one check, and so does a target that fails for another reason than a test.
+target without tests counts as one check, and so does a target that fails for another reason than a test. A target
+that says `skipped: ...` and has no tests counts as nothing.
 The last line is `N passed, N failed`; the exit status is 0 only if nothing failed.
 """
 
@@ -23,6 +24,7 @@ TARGET_LIMIT_S = 45 * 60
 
 CARGO = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed;")
 PYTHON_RAN = re.compile(r"^Ran (\d+) tests? in ")
+SKIPPED = re.compile(r"^skipped: ")
 PYTHON_ENDED = re.compile(r"^(?:OK|FAILED)(?: \((.*)\))?$")
 
 
@@ -62,7 +64,7 @@ def settle(target: str, status: int, lines: Iterable[str], seconds: float) -> Ou
     passed, failed = count(lines)
     if status != 0 and failed == 0:
         failed = 1
-    elif passed == 0 and failed == 0:
+    elif passed == 0 and failed == 0 and not any(SKIPPED.match(line) for line in lines):
         passed = 1
     return Outcome(target, passed, failed, seconds)
 
@@ -89,7 +91,7 @@ def run(target: str) -> Outcome:
             for line in child.stdout:
                 sys.stdout.write(line)
                 sys.stdout.flush()
-                if CARGO.match(line) or PYTHON_RAN.match(line) or PYTHON_ENDED.match(line.rstrip()):
+                if any(kind.match(line.rstrip()) for kind in (CARGO, PYTHON_RAN, PYTHON_ENDED, SKIPPED)):
                     lines.append(line.rstrip())
             status = child.wait()
         except BaseException:

@@ -25,6 +25,9 @@ class Counting(unittest.TestCase):
         self.assertEqual(settle("fmt", 0, [], 1.0), Outcome("fmt", 1, 0, 1.0))
         self.assertEqual(settle("fmt", 2, [], 1.0), Outcome("fmt", 0, 1, 1.0))
 
+    def test_a_skipped_target_is_not_one_that_passed(self):
+        self.assertEqual(settle("deny", 0, ["skipped: not installed"], 1.0), Outcome("deny", 0, 0, 1.0))
+
     def test_a_target_that_fails_though_its_tests_pass_has_failed(self):
         passing = ["test result: ok. 4 passed; 0 failed; 0 ignored"]
         self.assertEqual(settle("unit", 101, passing, 1.0), Outcome("unit", 4, 1, 1.0))
