@@ -19,7 +19,7 @@ mod wal;
 
 pub use error::StoreError;
 pub use lock::{FolderLock, LiveCoordinator};
-pub use read::{AttemptRow, History, ResultRow};
+pub use read::{AttemptRow, History, PointRow, ResultRow};
 pub use recover::{CutTail, OpenReport, Opened, open, open_read_only};
 pub use sqlite::SqliteJournal;
 
