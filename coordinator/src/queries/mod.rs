@@ -10,7 +10,10 @@ use crate::{
     store::History,
 };
 use messages::Outcome;
-use spotsweep_engine::{Engine, SweepId, TrialRef, views::{SweepView, TrialView}};
+use spotsweep_engine::{
+    Engine, SweepId, TrialRef,
+    views::{SweepView, TrialView},
+};
 use spotsweep_proto::ids::{SweepName, TrialId};
 use spotsweep_wire::v1;
 use std::{collections::HashMap, ops::Range, sync::Arc};
@@ -228,9 +231,13 @@ impl Queries {
         let id = sweep.id;
         let explained = self.ask(move |engine| {
             // Of a whole sweep, the first trial that waits speaks for the others.
-            let number = number.or_else(|| (0..sweep.trials).find(|number| {
-                engine.trial(TrialRef { sweep: id, number: *number }).is_some_and(|view| !view.state.is_final())
-            }));
+            let number = number.or_else(|| {
+                (0..sweep.trials).find(|number| {
+                    engine
+                        .trial(TrialRef { sweep: id, number: *number })
+                        .is_some_and(|view| !view.state.is_final())
+                })
+            });
             let explanation =
                 number.and_then(|number| engine.explain(TrialRef { sweep: id, number }, engine.now()));
             explanation.map(|explanation| explanation.to_string())
