@@ -11,6 +11,7 @@ pub mod error;
 pub mod grpc;
 pub mod objects;
 pub mod queries;
+pub mod server;
 pub mod store;
 
 pub use error::{Code, Problem};

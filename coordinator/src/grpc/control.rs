@@ -1,0 +1,190 @@
+//! The Control service: what clients ask, on top of [`Queries`] and the driver's [`Handle`].
+
+use super::watch;
+use crate::{
+    driver::Handle,
+    error::{Code, Problem},
+    queries::{Found, Queries},
+};
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use spotsweep_engine::{
+    Refusal, Reply, TrialRef,
+    event::{Command, Target},
+};
+use spotsweep_proto::spec;
+use spotsweep_wire::v1::{self, control_server::Control};
+use std::{pin::Pin, sync::Arc};
+use tonic::{Request, Response, Status};
+
+/// The service. Without a handle it answers for a folder at rest, and changes nothing.
+pub struct ControlService {
+    queries: Queries,
+    handle: Option<Handle>,
+    about: Arc<About>,
+}
+
+/// Facts about the coordinator.
+#[derive(Debug, Clone, Default)]
+pub struct About {
+    /// Its folder.
+    pub dir: String,
+    /// When it started, microseconds since 1970.
+    pub started_at_us: u64,
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+type Answer<T> = Result<Response<T>, Status>;
+
+impl ControlService {
+    /// Answers with `queries`; with `handle`, also does what it is told.
+    #[must_use]
+    pub fn new(queries: Queries, handle: Option<Handle>, about: About) -> Self {
+        Self { queries, handle, about: Arc::new(about) }
+    }
+
+    fn handle(&self) -> Result<&Handle, Problem> {
+        let none = || {
+            Problem::new(Code::Unreachable, "no coordinator runs on this folder, so it can only be read")
+                .hint("start one with `spotsweep serve --dir DIR`")
+        };
+        self.handle.as_ref().ok_or_else(none)
+    }
+
+    async fn control(&self, request: v1::ControlRequest, command: Command) -> Answer<v1::ControlResponse> {
+        let Found { sweep, number } = self.queries.find(&request.target).await?;
+        let target = match number {
+            Some(number) => Target::Trial(TrialRef { sweep: sweep.id, number }),
+            None => Target::Sweep(sweep.id),
+        };
+        match self.handle()?.control(target, command).await?.map_err(|refusal| refused(&refusal))? {
+            Reply::Done { trials } => Ok(Response::new(v1::ControlResponse { trials: u64::from(trials) })),
+            Reply::Submitted { .. } => {
+                Err(Problem::new(Code::Internal, "an answer to another question").into())
+            }
+        }
+    }
+}
+
+fn refused(refusal: &Refusal) -> Problem {
+    let code = match refusal {
+        Refusal::NoSweep => Code::NoSuchSweep,
+        Refusal::NoTrial { .. } => Code::NoSuchTrial,
+        Refusal::Ended { .. } => Code::AlreadyEnded,
+        Refusal::TooManySweeps { .. } => Code::TooManySweeps,
+    };
+    Problem::new(code, refusal.to_string())
+}
+
+#[tonic::async_trait]
+impl Control for ControlService {
+    type WatchStream = Answers<v1::WatchResponse>;
+    type ResultsStream = Answers<v1::ResultsResponse>;
+    type MetricsStream = Answers<v1::MetricsResponse>;
+
+    async fn submit(&self, request: Request<v1::SubmitRequest>) -> Answer<v1::SubmitResponse> {
+        let v1::SubmitRequest { source, file_name, token } = request.into_inner();
+        let token: [u8; 16] =
+            token.as_ref().try_into().map_err(|_| Problem::new(Code::BadRequest, "a token has 16 bytes"))?;
+        let handle = self.handle()?;
+        let parsed = tokio::task::spawn_blocking(move || spec::parse(&source, &file_name)).await;
+        let spec = parsed.map_err(|error| Problem::internal(&error))?;
+        let spec = spec.map_err(|wrong| Problem::new(Code::BadSweepFile, wrong.to_string()))?;
+        let trials = u64::from(spec.trials());
+        match handle.submit(u128::from_be_bytes(token), spec).await?.map_err(|refusal| refused(&refusal))? {
+            Reply::Submitted { name, new, .. } => {
+                Ok(Response::new(v1::SubmitResponse { sweep: name.to_string(), trials, new }))
+            }
+            Reply::Done { .. } => Err(Problem::new(Code::Internal, "an answer to another question").into()),
+        }
+    }
+
+    async fn list_sweeps(&self, _: Request<v1::ListSweepsRequest>) -> Answer<v1::ListSweepsResponse> {
+        Ok(Response::new(v1::ListSweepsResponse { sweeps: self.queries.sweeps().await? }))
+    }
+
+    async fn show_sweep(&self, request: Request<v1::ShowSweepRequest>) -> Answer<v1::ShowSweepResponse> {
+        Ok(Response::new(self.queries.show(&request.into_inner().target).await?))
+    }
+
+    async fn watch(&self, request: Request<v1::WatchRequest>) -> Answer<Self::WatchStream> {
+        let wanted = request.into_inner().sweep;
+        let only = match wanted.as_str() {
+            "" => None,
+            name => Some(self.queries.find(name).await?.sweep.id),
+        };
+        Ok(Response::new(watch::start(self.queries.clone(), self.handle()?, only)))
+    }
+
+    async fn results(&self, request: Request<v1::ResultsRequest>) -> Answer<Self::ResultsStream> {
+        let sweep = self.queries.find(&request.into_inner().sweep).await?.sweep;
+        let queries = self.queries.clone();
+        let pages = stream::iter(Queries::pages(&sweep)).then(move |range| {
+            let (queries, sweep) = (queries.clone(), sweep.clone());
+            async move { Ok(v1::ResultsResponse { trials: queries.trials(&sweep, range).await? }) }
+        });
+        Ok(Response::new(Box::pin(pages.map_err(|problem: Problem| Status::from(problem)))))
+    }
+
+    async fn metrics(&self, request: Request<v1::MetricsRequest>) -> Answer<Self::MetricsStream> {
+        let name = request.into_inner().trial;
+        let (_, trial) = self.queries.find_trial(&name).await?;
+        let queries = self.queries.clone();
+        let pages = stream::try_unfold(Some(0), move |next| {
+            let (queries, name) = (queries.clone(), name.clone());
+            async move {
+                let Some(first_step) = next else { return Ok::<_, Status>(None) };
+                let (points, next) = queries.points(&name, trial, first_step).await?;
+                Ok(Some((v1::MetricsResponse { points }, next)))
+            }
+        });
+        Ok(Response::new(Box::pin(pages)))
+    }
+
+    async fn explain(&self, request: Request<v1::ExplainRequest>) -> Answer<v1::ExplainResponse> {
+        Ok(Response::new(v1::ExplainResponse {
+            lines: self.queries.explain(&request.into_inner().target).await?,
+        }))
+    }
+
+    async fn cancel(&self, request: Request<v1::ControlRequest>) -> Answer<v1::ControlResponse> {
+        self.control(request.into_inner(), Command::Cancel).await
+    }
+
+    async fn pause(&self, request: Request<v1::ControlRequest>) -> Answer<v1::ControlResponse> {
+        self.control(request.into_inner(), Command::Pause).await
+    }
+
+    async fn resume(&self, request: Request<v1::ControlRequest>) -> Answer<v1::ControlResponse> {
+        self.control(request.into_inner(), Command::Resume).await
+    }
+
+    async fn list_workers(&self, _: Request<v1::ListWorkersRequest>) -> Answer<v1::ListWorkersResponse> {
+        Ok(Response::new(v1::ListWorkersResponse { workers: self.queries.workers().await? }))
+    }
+
+    async fn list_checkpoints(
+        &self,
+        request: Request<v1::ListCheckpointsRequest>,
+    ) -> Answer<v1::ListCheckpointsResponse> {
+        Ok(Response::new(self.queries.checkpoints(&request.into_inner().trial).await?))
+    }
+
+    async fn status(&self, _: Request<v1::StatusRequest>) -> Answer<v1::StatusResponse> {
+        let look = |engine: &spotsweep_engine::Engine| {
+            let (sweeps, trials) =
+                engine.sweeps().fold((0, 0), |(n, t), view| (n + 1, t + u64::from(view.trials)));
+            (sweeps, trials, engine.workers().count() as u64, engine.totals().stale_reports)
+        };
+        let (sweeps, trials, workers, stale_reports) = self.queries.ask(look).await?;
+        Ok(Response::new(v1::StatusResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            dir: self.about.dir.clone(),
+            journal_seq: self.handle.as_ref().map_or(0, |handle| handle.store_state().history_seq),
+            sweeps,
+            trials,
+            workers,
+            stale_reports,
+            started_at_us: self.about.started_at_us,
+        }))
+    }
+}
