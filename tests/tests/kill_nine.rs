@@ -18,7 +18,6 @@ retry: {max_failures: 1000, backoff_s: 0.05}
 const STEP: (&str, &str) = ("SPOTSWEEP_STUB_STEP_US", "3000");
 
 #[test]
-#[ignore = "needs the gRPC services of `spotsweep serve`, which are not there yet"]
 fn a_sweep_under_kill_nine_of_everything_ends_with_the_same_bits_and_curves() {
     let calm = Cluster::start(3, Trainer::Stub, &[]);
     let sweep = calm.submit(SWEEP);

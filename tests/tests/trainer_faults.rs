@@ -22,7 +22,6 @@ fn row(rows: &[Value], number: u64) -> &Value {
 }
 
 #[test]
-#[ignore = "needs the gRPC services of `spotsweep serve`, which are not there yet"]
 fn every_fault_of_a_trainer_is_a_clear_state_and_harms_no_other_trial() {
     let calm = Cluster::start(2, Trainer::Stub, &[]);
     let sweep = calm.submit(SWEEP);

@@ -18,10 +18,12 @@ mod fixtures;
 mod ls;
 mod metrics;
 mod models;
+mod offline;
 mod order;
 mod out;
 mod results;
 mod rows;
+mod serve;
 mod show;
 mod source;
 mod submit;
@@ -58,6 +60,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Show what a sweep file would run, or what is wrong with it
     Check(check::CheckArgs),
+    /// Be a coordinator
+    Serve(serve::ServeArgs),
     /// Hand a sweep file to a coordinator
     Submit(submit::SubmitArgs),
     /// List sweeps
@@ -101,6 +105,7 @@ fn dispatch(command: Command) -> Outcome {
         Command::Models(args) => models::run(&args),
         Command::Data(args) => data::run(&args),
         Command::Completions(args) => completions::run(&args, Cli::command()),
+        Command::Serve(args) => serve::run(&args),
         Command::Submit(args) => wait(submit::run(args)),
         Command::Ls(args) => wait(ls::run(args)),
         Command::Show(args) => wait(show::run(args)),

@@ -5,6 +5,7 @@
 use super::{
     client::{COORDINATOR_VARIABLE, DEFAULT_COORDINATOR, Place},
     error::CliError,
+    offline::{self, Folder},
 };
 use crate::error::{Code, Problem};
 use spotsweep_proto::{catalogue::nearest, limits::GRPC_MESSAGE_BYTES};
@@ -73,8 +74,12 @@ impl Remote {
                 ),
             )
         })?;
-        let client = ControlClient::new(channel).max_decoding_message_size(GRPC_MESSAGE_BYTES);
-        Ok(Self { client })
+        Ok(Self::over(channel))
+    }
+
+    /// Over a connection that is there.
+    fn over(channel: Channel) -> Self {
+        Self { client: ControlClient::new(channel).max_decoding_message_size(GRPC_MESSAGE_BYTES) }
     }
 
     /// The coordinator at `place`.
@@ -136,10 +141,10 @@ impl Source {
         match place {
             Place::Named(url) => Ok(Self::Remote(Remote::connect(&url).await?)),
             Place::Default => Ok(Self::Remote(Remote::connect(DEFAULT_COORDINATOR).await?)),
-            Place::Dir(dir) => Err(Problem::new(
-                Code::BadRequest,
-                format!("cannot read {} without a coordinator yet", dir.display()),
-            )),
+            Place::Dir(dir) => match offline::open(&dir).await? {
+                Folder::Live(url) => Ok(Self::Remote(Remote::connect(&url).await?)),
+                Folder::Offline(channel) => Ok(Self::Remote(Remote::over(channel))),
+            },
         }
     }
 
