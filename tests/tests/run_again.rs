@@ -57,7 +57,6 @@ fn started(folder: &Path) -> Child {
 }
 
 #[test]
-#[ignore = "needs `spotsweep run`, which is not there yet"]
 fn a_killed_run_goes_on_with_the_same_command_and_ends_with_the_same_bits() {
     let calm = tempfile::tempdir().expect("a temporary folder");
     let output = run(calm.path(), "0").output().expect("spotsweep runs");
@@ -76,7 +75,6 @@ fn a_killed_run_goes_on_with_the_same_command_and_ends_with_the_same_bits() {
 }
 
 #[test]
-#[ignore = "needs `spotsweep run`, which is not there yet"]
 fn an_interrupted_run_says_how_to_go_on_and_its_exit_status_is_130() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let child = started(folder.path());

@@ -1,10 +1,10 @@
 //! `spotsweep pause`, `resume` and `cancel`.
 
 use super::{
-    client::CoordinatorArgs,
+    client::ReadArgs,
     error::{Ending, Outcome},
     out,
-    source::{Change, Remote},
+    source::Change,
     target, text,
 };
 use clap::Args;
@@ -17,7 +17,7 @@ pub(crate) struct ControlArgs {
     pub(crate) target: String,
     /// Whom to ask.
     #[command(flatten)]
-    pub(crate) coordinator: CoordinatorArgs,
+    pub(crate) read: ReadArgs,
 }
 
 /// Runs it.
@@ -26,8 +26,8 @@ pub(crate) struct ControlArgs {
 /// If there is no such thing, it has ended, or the coordinator does not answer.
 pub(crate) async fn run(change: Change, args: ControlArgs) -> Outcome {
     target::sweep_of(&args.target)?;
-    let mut remote = Remote::open(args.coordinator.place()).await?;
-    let trials = remote.change(change, &args.target).await?;
+    let mut source = args.read.open(Some(&args.target)).await?;
+    let trials = source.change(change, &args.target).await?;
     out::say(&done(change, &args.target, trials));
     Ok(Ending::Well)
 }

@@ -4,7 +4,6 @@ use super::{
     client::ReadArgs,
     error::{Ending, Outcome},
     out::Out,
-    source::Source,
     target, text,
 };
 use clap::Args;
@@ -31,7 +30,7 @@ pub(crate) struct ExplainArgs {
 /// If there is no such thing, or the source fails.
 pub(crate) async fn run(args: ExplainArgs) -> Outcome {
     args.target.as_deref().map(target::sweep_of).transpose()?;
-    let mut source = Source::open(args.read.place()).await?;
+    let mut source = args.read.open(args.target.as_deref()).await?;
     let target = source.sweep_or_only(args.target).await?;
     let lines = source.explain(&target).await?;
     let mut out = Out::stdout();

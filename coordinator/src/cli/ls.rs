@@ -5,7 +5,6 @@ use super::{
     error::{Ending, Outcome},
     out::Out,
     rows::{self, Field, Format, Row},
-    source::Source,
     table::{Align, Cell, Column, Keep, Table},
     text,
     trial::state_style,
@@ -35,7 +34,7 @@ pub(crate) struct LsArgs {
 /// # Errors
 /// If the source fails.
 pub(crate) async fn run(args: LsArgs) -> Outcome {
-    let sweeps = Source::open(args.read.place()).await?.sweeps().await?;
+    let sweeps = args.read.open(None).await?.sweeps().await?;
     let mut out = Out::stdout();
     match args.format {
         Format::Table if sweeps.is_empty() => {

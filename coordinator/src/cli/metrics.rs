@@ -5,7 +5,6 @@ use super::{
     error::{Ending, Outcome},
     out::Out,
     rows::{self, Field, Format, Row},
-    source::Source,
     table::{Align, Cell, Column, Keep, Table},
     text,
 };
@@ -37,7 +36,7 @@ pub(crate) struct MetricsArgs {
 /// If there is no such trial, or the source fails.
 pub(crate) async fn run(args: MetricsArgs) -> Outcome {
     super::target::trial(&args.trial)?;
-    let mut source = Source::open(args.read.place()).await?;
+    let mut source = args.read.open(Some(&args.trial)).await?;
     let mut out = Out::stdout();
     let mut points = Vec::new();
     source

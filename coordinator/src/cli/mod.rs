@@ -7,22 +7,27 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use std::process::ExitCode;
 
 mod check;
+mod checkpoint;
 mod client;
 mod completions;
 mod control;
 mod data;
+mod doctor;
 mod error;
 mod explain;
 #[cfg(test)]
 mod fixtures;
+mod host;
+mod interrupts;
+mod local;
 mod ls;
 mod metrics;
 mod models;
-mod offline;
 mod order;
 mod out;
 mod results;
 mod rows;
+mod run;
 mod serve;
 mod show;
 mod source;
@@ -31,6 +36,7 @@ mod sweep_file;
 mod table;
 mod target;
 mod text;
+mod transport;
 mod trial;
 mod watch;
 mod workers;
@@ -60,7 +66,9 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Show what a sweep file would run, or what is wrong with it
     Check(check::CheckArgs),
-    /// Be a coordinator
+    /// Run a sweep on this machine, from its file to its results
+    Run(run::RunArgs),
+    /// Run a coordinator for clients and workers of their own
     Serve(serve::ServeArgs),
     /// Hand a sweep file to a coordinator
     Submit(submit::SubmitArgs),
@@ -84,10 +92,14 @@ pub(crate) enum Command {
     Resume(control::ControlArgs),
     /// Stop a sweep or trial for good
     Cancel(control::ControlArgs),
+    /// List the checkpoints of a trial, or take one as a file
+    Checkpoint(checkpoint::CheckpointArgs),
     /// List models and their hyperparameters
     Models(models::ModelsArgs),
     /// Fetch, list and verify data sets
     Data(data::DataArgs),
+    /// Show what is found on this machine and what is missing
+    Doctor(doctor::DoctorArgs),
     /// Print a script that completes commands in a shell
     Completions(completions::CompletionsArgs),
 }
@@ -105,7 +117,8 @@ fn dispatch(command: Command) -> Outcome {
         Command::Models(args) => models::run(&args),
         Command::Data(args) => data::run(&args),
         Command::Completions(args) => completions::run(&args, Cli::command()),
-        Command::Serve(args) => serve::run(&args),
+        Command::Run(args) => wait_in_threads(run::run(args)),
+        Command::Serve(args) => wait_in_threads(serve::run(args)),
         Command::Submit(args) => wait(submit::run(args)),
         Command::Ls(args) => wait(ls::run(args)),
         Command::Show(args) => wait(show::run(args)),
@@ -114,6 +127,8 @@ fn dispatch(command: Command) -> Outcome {
         Command::Metrics(args) => wait(metrics::run(args)),
         Command::Explain(args) => wait(explain::run(args)),
         Command::Workers(args) => wait(workers::run(args)),
+        Command::Checkpoint(args) => wait(checkpoint::run(args)),
+        Command::Doctor(args) => wait(doctor::run(args)),
         Command::Pause(args) => wait(control::run(Change::Pause, args)),
         Command::Resume(args) => wait(control::run(Change::Resume, args)),
         Command::Cancel(args) => wait(control::run(Change::Cancel, args)),
@@ -124,6 +139,16 @@ fn dispatch(command: Command) -> Outcome {
 fn wait(command: impl Future<Output = Outcome>) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| crate::error::Problem::internal(&error))?.block_on(command)
+}
+
+/// Runs a command with a coordinator inside.
+fn wait_in_threads(command: impl Future<Output = Outcome>) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| crate::error::Problem::internal(&error))?;
+    let outcome = runtime.block_on(command);
+    // Not waiting for what nobody needs any more, such as a stream of a client that went away.
+    runtime.shutdown_background();
+    outcome
 }
 
 #[cfg(test)]

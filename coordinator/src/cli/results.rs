@@ -6,7 +6,6 @@ use super::{
     order::{Key, arrange},
     out::{self, Out},
     rows::{self, Format},
-    source::Source,
     table::{Align, Cell, Column, Keep, Table},
     text, trial,
 };
@@ -48,7 +47,7 @@ pub(crate) struct ResultsArgs {
 /// # Errors
 /// If there is no such sweep or key, or the source fails.
 pub(crate) async fn run(args: ResultsArgs) -> Outcome {
-    let mut source = Source::open(args.read.place()).await?;
+    let mut source = args.read.open(args.sweep.as_deref()).await?;
     let name = source.sweep_or_only(args.sweep.clone()).await?;
     // JSON in order of number needs no trial in memory but one.
     if args.format == Format::Json && args.sort.is_none() && args.top.is_none() {
@@ -57,7 +56,7 @@ pub(crate) async fn run(args: ResultsArgs) -> Outcome {
         out.flush()?;
         return Ok(Ending::Well);
     }
-    let summary = source.show(&name).await?.sweep.unwrap_or_default();
+    let summary = source.summary(&name).await?;
     let mut trials = Vec::new();
     source
         .results(&name, &mut |row| {

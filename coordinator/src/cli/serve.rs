@@ -1,62 +1,73 @@
-//! `spotsweep serve`: a coordinator for workers and clients elsewhere (for now: on this machine).
+//! `spotsweep serve`: a coordinator for clients and workers of their own. Prints its URL once it answers.
 
 use super::{
     error::{Ending, Outcome},
-    out,
+    host::{self, Host},
+    interrupts::Interrupts,
+    out::{self, Out},
 };
-use crate::{error::Problem, server::Coordinator, store::StoreOptions};
 use clap::Args;
 use std::{net::SocketAddr, path::PathBuf};
-use tokio::signal::unix::{SignalKind, signal};
 
 const EXAMPLES: &str = "Examples:
-  spotsweep serve --dir sweeps
-  spotsweep serve --dir sweeps --listen 127.0.0.1:0      a port of the system's choice
+  spotsweep serve --dir /var/lib/spotsweep
+  spotsweep serve --dir DIR --listen 127.0.0.1:0     any free port; its URL is printed
+  spotsweep-worker --coordinator http://127.0.0.1:7077
 
-It ends on Ctrl-C or SIGTERM; the same command again goes on where it was, also after kill -9.";
+Ctrl-C or SIGTERM ends it in order; kill -9 loses nothing either. For now it listens on loopback only: connections
+are not authenticated yet. SPOTSWEEP_LOG=debug makes its log longer.";
 
 /// Options of `serve`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ServeArgs {
-    /// Folder of the journal, the results and the checkpoints
-    #[arg(long)]
+    /// The folder that holds everything: journal, history, checkpoints
+    #[arg(long, value_name = "DIR")]
     pub(crate) dir: PathBuf,
-    /// Where to listen; on loopback only, for connections are not authenticated yet
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7077")]
+    /// Where to listen
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7077", value_parser = address)]
     pub(crate) listen: SocketAddr,
 }
 
-/// Runs it.
-///
-/// # Errors
-/// If the folder is another coordinator's or damaged, the address is taken, or the disk fails.
-pub(crate) fn run(args: &ServeArgs) -> Outcome {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("SPOTSWEEP_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    // A second subscriber is no harm: the first one stays.
-    let _set = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.map_err(|error| Problem::internal(&error))?.block_on(serve(args))
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let text = text.strip_prefix("http://").unwrap_or(text).replace("localhost:", "127.0.0.1:");
+    text.parse().map_err(|_| "it looks like 127.0.0.1:7077".to_owned())
 }
 
-async fn serve(args: &ServeArgs) -> Outcome {
-    let internal = |error: std::io::Error| Problem::internal(&error);
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(internal)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(internal)?;
-    let coordinator = Coordinator::open(&args.dir, &StoreOptions::default())?;
-    for cut in &coordinator.report.cut {
-        out::warn(&cut.to_string());
-    }
-    let running = coordinator.serve(args.listen).await?;
-    out::say(&format!("serving {} at {}", args.dir.display(), running.url));
-    let told = async {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+/// Runs it until it is told to end.
+///
+/// # Errors
+/// If the folder or the address cannot be had, or the journal cannot be written any more.
+pub(crate) async fn run(args: ServeArgs) -> Outcome {
+    host::log_to_stderr()?;
+    let mut stop = Interrupts::listen()?;
+    let mut host = Host::open(&args.dir, args.listen).await?;
+    let mut data = Out::stdout();
+    data.line(host.url())?;
+    data.flush()?;
+    out::say(&format!("serving {} at {}", args.dir.display(), host.url()));
+    tokio::select! {
+        ended = host.ended() => ended?,
+        () = stop.next() => {
+            out::say("ending: nothing is lost; agents wait for the next start");
+            tokio::select! {
+                closed = host.close() => closed?,
+                () = stop.next() => return Ok(Ending::Interrupted),
+            }
         }
-    };
-    running.run(told).await?;
-    out::say("closed; the same command goes on where it was");
+    }
     Ok(Ending::Well)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_may_be_written_as_people_do() {
+        for text in ["127.0.0.1:7077", "http://127.0.0.1:7077", "localhost:7077"] {
+            assert_eq!(address(text).unwrap().to_string(), "127.0.0.1:7077");
+        }
+        assert!(address("7077").is_err());
+    }
 }

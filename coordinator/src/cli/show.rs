@@ -6,7 +6,6 @@ use super::{
     ls,
     out::Out,
     rows::{Field, Row},
-    source::Source,
     text, trial,
 };
 use anstyle::Style;
@@ -50,7 +49,7 @@ pub(crate) struct ShowArgs {
 /// # Errors
 /// If there is no such thing, or the source fails.
 pub(crate) async fn run(args: ShowArgs) -> Outcome {
-    let mut source = Source::open(args.read.place()).await?;
+    let mut source = args.read.open(args.target.as_deref()).await?;
     let target = source.sweep_or_only(args.target).await?;
     let answer = source.show(&target).await?;
     let mut out = Out::stdout();

@@ -1,35 +1,31 @@
-//! Where answers come from: a coordinator over gRPC. All commands ask through [`Source`], so that each is written once.
+//! Where answers come from: a coordinator, or a folder on which none runs. All commands ask through [`Source`], so that
+//! each is written once.
 //!
-//! Must not print, nor know how answers are shown.
+//! Must not know how answers are shown.
 
 use super::{
-    client::{COORDINATOR_VARIABLE, DEFAULT_COORDINATOR, Place},
+    client::{COORDINATOR_VARIABLE, DEFAULT_COORDINATOR},
     error::CliError,
-    offline::{self, Folder},
+    transport::Transport,
 };
-use crate::error::{Code, Problem};
+use crate::{
+    error::{Code, Problem},
+    grpc::control::{About, ControlService},
+    queries::Queries,
+    store::{self, OBJECTS_FOLDER},
+};
 use spotsweep_proto::{catalogue::nearest, limits::GRPC_MESSAGE_BYTES};
 use spotsweep_wire::v1::{
     ControlRequest, ExplainRequest, ListCheckpointsRequest, ListCheckpointsResponse, ListSweepsRequest,
     ListWorkersRequest, MetricsRequest, Point, ResultsRequest, ShowSweepRequest, ShowSweepResponse,
     StatusRequest, StatusResponse, SubmitRequest, SubmitResponse, SweepSummary, Trial, WatchRequest,
-    WatchResponse, WorkerSummary, control_client::ControlClient,
+    WatchResponse, WorkerSummary, control_client::ControlClient, control_server::ControlServer,
 };
-use std::time::Duration;
-use tonic::{
-    Streaming,
-    transport::{Channel, Endpoint},
-};
+use std::{path::Path, time::Duration};
+use tonic::{Response, Status, Streaming, transport::Endpoint};
 
 /// How long a coordinator may take to accept a connection.
-const CONNECT_S: u64 = 5;
-
-/// Somebody who answers.
-#[derive(Debug)]
-pub(crate) enum Source {
-    /// A coordinator at work.
-    Remote(Remote),
-}
+const CONNECT: Duration = Duration::from_secs(5);
 
 /// What can be done to a sweep or trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,60 +38,59 @@ pub(crate) enum Change {
     Cancel,
 }
 
-/// A connection to a coordinator.
-#[derive(Debug, Clone)]
-pub(crate) struct Remote {
-    client: ControlClient<Channel>,
+/// Somebody who answers. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Source {
+    client: ControlClient<Transport>,
 }
 
-impl Remote {
-    /// Connects.
+impl Source {
+    /// The coordinator at `url`.
     ///
     /// # Errors
     /// If the URL is none, or nobody answers there.
     pub(crate) async fn connect(url: &str) -> Result<Self, Problem> {
-        let wrong = |error: tonic::transport::Error| {
-            Problem::new(Code::BadRequest, format!("{url:?} is no URL of a coordinator: {}", root(&error)))
+        let wrong = |why: String| {
+            Problem::new(Code::BadAddress, format!("{url:?} is no URL of a coordinator{why}"))
                 .hint(format!("it looks like {DEFAULT_COORDINATOR}"))
         };
         if !url.starts_with("http://") {
-            return Err(Problem::new(Code::BadRequest, format!("{url:?} is no URL of a coordinator"))
-                .hint(format!("it starts with http://, for instance {DEFAULT_COORDINATOR}")));
+            return Err(wrong(String::new()));
         }
-        let endpoint = Endpoint::from_shared(url.to_owned())
-            .map_err(wrong)?
-            .connect_timeout(Duration::from_secs(CONNECT_S))
-            .tcp_nodelay(true);
-        let channel = endpoint.connect().await.map_err(|error| {
-            Problem::new(Code::Unreachable, format!("no coordinator answers at {url}: {}", root(&error))).hint(
-                format!(
-                    "start one with `spotsweep serve --dir DIR`, name it with --coordinator or {COORDINATOR_VARIABLE}, \
-                     or read its folder with --dir DIR"
-                ),
-            )
+        let endpoint =
+            Endpoint::from_shared(url.to_owned()).map_err(|error| wrong(format!(": {}", root(&error))))?;
+        let connected = endpoint.connect_timeout(CONNECT).tcp_nodelay(true).connect().await;
+        let channel = connected.map_err(|error| {
+            Problem::new(Code::Unreachable, format!("no coordinator answers at {url}: {}", root(&error))).hint(format!(
+                "start one with `spotsweep serve --dir DIR`, name it with --coordinator or {COORDINATOR_VARIABLE}, or \
+                 read its folder with --dir DIR"
+            ))
         })?;
-        Ok(Self::over(channel))
+        Ok(Self::over(Transport::Remote(channel)))
     }
 
-    /// Over a connection that is there.
-    fn over(channel: Channel) -> Self {
-        Self { client: ControlClient::new(channel).max_decoding_message_size(GRPC_MESSAGE_BYTES) }
-    }
-
-    /// The coordinator at `place`.
+    /// A folder on which no coordinator runs. It can be read and nothing else. Also gives what was found damaged.
     ///
     /// # Errors
-    /// If nobody answers there.
-    pub(crate) async fn open(place: Place) -> Result<Self, Problem> {
-        match Source::open(place).await? {
-            Source::Remote(remote) => Ok(remote),
-        }
+    /// If it is no such folder, a coordinator runs on it, or it is damaged.
+    pub(crate) fn folder(dir: &Path) -> Result<(Self, Vec<String>), Problem> {
+        let (engine, history, report) = store::open_read_only(dir)?;
+        let objects = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned()).join(OBJECTS_FOLDER);
+        let queries = Queries::offline(engine, history, &format!("file://{}", objects.display()));
+        let about = About { dir: dir.display().to_string(), started_at_us: 0 };
+        let service = ControlServer::new(ControlService::new(queries, None, about));
+        let cut = report.cut.iter().map(ToString::to_string).collect();
+        Ok((Self::over(Transport::Folder(service)), cut))
+    }
+
+    fn over(transport: Transport) -> Self {
+        Self { client: ControlClient::new(transport).max_decoding_message_size(GRPC_MESSAGE_BYTES) }
     }
 
     /// Hands in a sweep. The same token submits once, so a lost answer does no harm.
     ///
     /// # Errors
-    /// If the file is wrong, or the coordinator does not answer.
+    /// If the file is wrong, or nobody takes it.
     pub(crate) async fn submit(&mut self, request: SubmitRequest) -> Result<SubmitResponse, Problem> {
         Ok(self.client.submit(request).await?.into_inner())
     }
@@ -103,59 +98,24 @@ impl Remote {
     /// What happens to a sweep (empty: to all) from now on.
     ///
     /// # Errors
-    /// If there is no such sweep, or the coordinator does not answer.
+    /// If there is no such sweep, or no coordinator at work.
     pub(crate) async fn watch(&mut self, sweep: &str) -> Result<Streaming<WatchResponse>, Problem> {
-        Ok(self.client.watch(WatchRequest { sweep: sweep.to_owned() }).await?.into_inner())
+        let answer = self.client.watch(WatchRequest { sweep: sweep.to_owned() }).await;
+        self.told(sweep, answer).await
     }
 
     /// Pauses, resumes or cancels; gives the number of trials that it changed.
     ///
     /// # Errors
-    /// If there is no such sweep or trial, or it has ended.
+    /// If there is no such sweep or trial, it has ended, or no coordinator is at work.
     pub(crate) async fn change(&mut self, change: Change, target: &str) -> Result<u64, Problem> {
         let request = ControlRequest { target: target.to_owned() };
-        let response = match change {
+        let answer = match change {
             Change::Pause => self.client.pause(request).await,
             Change::Resume => self.client.resume(request).await,
             Change::Cancel => self.client.cancel(request).await,
         };
-        Ok(response?.into_inner().trials)
-    }
-}
-
-/// The innermost cause, which says what the outer ones only frame.
-fn root(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(cause) = innermost.source() {
-        innermost = cause;
-    }
-    innermost.to_string()
-}
-
-impl Source {
-    /// Whoever answers at `place`.
-    ///
-    /// # Errors
-    /// If nobody does.
-    pub(crate) async fn open(place: Place) -> Result<Self, Problem> {
-        match place {
-            Place::Named(url) => Ok(Self::Remote(Remote::connect(&url).await?)),
-            Place::Default => Ok(Self::Remote(Remote::connect(DEFAULT_COORDINATOR).await?)),
-            Place::Dir(dir) => match offline::open(&dir).await? {
-                Folder::Live(url) => Ok(Self::Remote(Remote::connect(&url).await?)),
-                Folder::Offline(channel) => Ok(Self::Remote(Remote::over(channel))),
-            },
-        }
-    }
-
-    /// The coordinator, for what a folder alone cannot do.
-    ///
-    /// # Errors
-    /// If no coordinator is at work.
-    pub(crate) fn into_remote(self) -> Result<Remote, Problem> {
-        match self {
-            Self::Remote(remote) => Ok(remote),
-        }
+        Ok(self.told(target, answer).await?.trials)
     }
 
     /// All sweeps, oldest first.
@@ -163,11 +123,7 @@ impl Source {
     /// # Errors
     /// If the source fails.
     pub(crate) async fn sweeps(&mut self) -> Result<Vec<SweepSummary>, Problem> {
-        match self {
-            Self::Remote(remote) => {
-                Ok(remote.client.list_sweeps(ListSweepsRequest {}).await?.into_inner().sweeps)
-            }
-        }
+        Ok(self.client.list_sweeps(ListSweepsRequest {}).await?.into_inner().sweeps)
     }
 
     /// A sweep, or a trial and its sweep.
@@ -175,18 +131,17 @@ impl Source {
     /// # Errors
     /// If there is none.
     pub(crate) async fn show(&mut self, target: &str) -> Result<ShowSweepResponse, Problem> {
-        let answer = match self {
-            Self::Remote(remote) => {
-                let request = ShowSweepRequest { target: target.to_owned() };
-                remote
-                    .client
-                    .show_sweep(request)
-                    .await
-                    .map(tonic::Response::into_inner)
-                    .map_err(Problem::from)
-            }
-        };
-        self.with_suggestion(target, answer).await
+        let answer = self.client.show_sweep(ShowSweepRequest { target: target.to_owned() }).await;
+        self.told(target, answer).await
+    }
+
+    /// A sweep's summary.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(crate) async fn summary(&mut self, sweep: &str) -> Result<SweepSummary, Problem> {
+        let nothing = || Problem::new(Code::Internal, "the coordinator shows a sweep without a summary");
+        self.show(sweep).await?.sweep.ok_or_else(nothing)
     }
 
     /// Gives every trial of a sweep to `each`, in order of number.
@@ -198,13 +153,8 @@ impl Source {
         sweep: &str,
         each: &mut dyn FnMut(Trial) -> Result<(), CliError>,
     ) -> Result<(), CliError> {
-        let pages = match self {
-            Self::Remote(remote) => {
-                let request = ResultsRequest { sweep: sweep.to_owned() };
-                remote.client.results(request).await.map(tonic::Response::into_inner).map_err(Problem::from)
-            }
-        };
-        let mut pages = self.with_suggestion(sweep, pages).await?;
+        let answer = self.client.results(ResultsRequest { sweep: sweep.to_owned() }).await;
+        let mut pages = self.told(sweep, answer).await?;
         while let Some(page) = pages.message().await? {
             page.trials.into_iter().try_for_each(&mut *each)?;
         }
@@ -220,13 +170,8 @@ impl Source {
         trial: &str,
         each: &mut dyn FnMut(Point) -> Result<(), CliError>,
     ) -> Result<(), CliError> {
-        let pages = match self {
-            Self::Remote(remote) => {
-                let request = MetricsRequest { trial: trial.to_owned() };
-                remote.client.metrics(request).await.map(tonic::Response::into_inner).map_err(Problem::from)
-            }
-        };
-        let mut pages = self.with_suggestion(trial, pages).await?;
+        let answer = self.client.metrics(MetricsRequest { trial: trial.to_owned() }).await;
+        let mut pages = self.told(trial, answer).await?;
         while let Some(page) = pages.message().await? {
             page.points.into_iter().try_for_each(&mut *each)?;
         }
@@ -238,13 +183,8 @@ impl Source {
     /// # Errors
     /// If there is no such sweep or trial.
     pub(crate) async fn explain(&mut self, target: &str) -> Result<Vec<String>, Problem> {
-        let answer = match self {
-            Self::Remote(remote) => {
-                let request = ExplainRequest { target: target.to_owned() };
-                remote.client.explain(request).await.map(|r| r.into_inner().lines).map_err(Problem::from)
-            }
-        };
-        self.with_suggestion(target, answer).await
+        let answer = self.client.explain(ExplainRequest { target: target.to_owned() }).await;
+        Ok(self.told(target, answer).await?.lines)
     }
 
     /// All workers that are connected or were lately.
@@ -252,11 +192,7 @@ impl Source {
     /// # Errors
     /// If the source fails.
     pub(crate) async fn workers(&mut self) -> Result<Vec<WorkerSummary>, Problem> {
-        match self {
-            Self::Remote(remote) => {
-                Ok(remote.client.list_workers(ListWorkersRequest {}).await?.into_inner().workers)
-            }
-        }
+        Ok(self.client.list_workers(ListWorkersRequest {}).await?.into_inner().workers)
     }
 
     /// The checkpoints of a trial that are kept.
@@ -264,18 +200,8 @@ impl Source {
     /// # Errors
     /// If there is no such trial.
     pub(crate) async fn checkpoints(&mut self, trial: &str) -> Result<ListCheckpointsResponse, Problem> {
-        let answer = match self {
-            Self::Remote(remote) => {
-                let request = ListCheckpointsRequest { trial: trial.to_owned() };
-                remote
-                    .client
-                    .list_checkpoints(request)
-                    .await
-                    .map(tonic::Response::into_inner)
-                    .map_err(Problem::from)
-            }
-        };
-        self.with_suggestion(trial, answer).await
+        let answer = self.client.list_checkpoints(ListCheckpointsRequest { trial: trial.to_owned() }).await;
+        self.told(trial, answer).await
     }
 
     /// The coordinator itself.
@@ -283,9 +209,7 @@ impl Source {
     /// # Errors
     /// If the source fails.
     pub(crate) async fn status(&mut self) -> Result<StatusResponse, Problem> {
-        match self {
-            Self::Remote(remote) => Ok(remote.client.status(StatusRequest {}).await?.into_inner()),
-        }
+        Ok(self.client.status(StatusRequest {}).await?.into_inner())
     }
 
     /// The sweep that was named, else the only one there is.
@@ -302,29 +226,40 @@ impl Source {
                 .hint("hand one in with `spotsweep submit FILE`")),
             [only] => Ok(only.sweep.clone()),
             several => {
-                Err(Problem::new(Code::BadRequest, format!("there are {} sweeps: name one", several.len()))
-                    .hint(names(several)))
+                let message = format!("there are {} sweeps: name one", several.len());
+                Err(Problem::new(Code::BadRequest, message).hint(names(several)))
             }
         }
     }
 
-    /// Adds the names of the sweeps that there are to an answer that there is no such sweep.
-    async fn with_suggestion<T>(&mut self, target: &str, answer: Result<T, Problem>) -> Result<T, Problem> {
-        let failure = match answer {
-            Err(failure) if failure.code == Code::NoSuchSweep && failure.hint.is_empty() => failure,
-            other => return other,
+    /// An answer, or the error with what else could have been meant.
+    async fn told<T>(&mut self, target: &str, answer: Result<Response<T>, Status>) -> Result<T, Problem> {
+        let problem = match answer {
+            Ok(response) => return Ok(response.into_inner()),
+            Err(status) => Problem::from(status),
         };
+        if problem.code != Code::NoSuchSweep || !problem.hint.is_empty() {
+            return Err(problem);
+        }
         let sweeps = self.sweeps().await.unwrap_or_default();
         let wanted = target.split('/').next().unwrap_or_default();
-        let hint = match nearest(wanted, sweeps.iter().map(|sweep| sweep.sweep.as_str())) {
-            Some(near) => format!("did you mean {near}?"),
+        Err(match nearest(wanted, sweeps.iter().map(|sweep| sweep.sweep.as_str())) {
+            Some(near) => problem.hint(format!("did you mean {near}?")),
             None if sweeps.is_empty() => {
-                "there is no sweep yet; hand one in with `spotsweep submit FILE`".to_owned()
+                problem.hint("there is none yet; hand one in with `spotsweep submit FILE`")
             }
-            None => names(&sweeps),
-        };
-        Err(failure.hint(hint))
+            None => problem.hint(names(&sweeps)),
+        })
     }
+}
+
+/// The innermost cause, which says what the outer ones only frame.
+fn root(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(cause) = innermost.source() {
+        innermost = cause;
+    }
+    innermost.to_string()
 }
 
 /// The newest sweeps by name, for hints.

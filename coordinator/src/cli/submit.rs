@@ -4,7 +4,7 @@ use super::{
     client::CoordinatorArgs,
     error::{Ending, Outcome, io_problem},
     out::{self, Out},
-    source::Remote,
+    source::Source,
     sweep_file, text,
 };
 use crate::error::{Code, Problem};
@@ -41,8 +41,8 @@ pub(crate) struct SubmitArgs {
 pub(crate) async fn run(args: SubmitArgs) -> Outcome {
     // Checked here first: a wrong file is told even where no coordinator answers.
     let file = sweep_file::read(&args.file)?;
-    let mut remote = Remote::open(args.coordinator.place()).await?;
-    let answer = submit(&mut remote, &file).await?;
+    let mut source = args.coordinator.open().await?;
+    let answer = submit(&mut source, &file).await?;
     let mut out = Out::stdout();
     out.line(&answer.sweep)?;
     out.flush()?;
@@ -55,7 +55,7 @@ pub(crate) async fn run(args: SubmitArgs) -> Outcome {
 /// # Errors
 /// If the coordinator refuses it or stays away.
 pub(crate) async fn submit(
-    remote: &mut Remote,
+    source: &mut Source,
     file: &sweep_file::SweepFile,
 ) -> Result<SubmitResponse, Problem> {
     let request = SubmitRequest {
@@ -65,7 +65,7 @@ pub(crate) async fn submit(
     };
     let mut tries = 1;
     loop {
-        match remote.submit(request.clone()).await {
+        match source.submit(request.clone()).await {
             Err(failure) if failure.code == Code::Unreachable && tries < TRIES => {
                 tokio::time::sleep(Duration::from_millis(200 << tries)).await;
                 tries += 1;

@@ -6,7 +6,6 @@ use super::{
     ls, metrics,
     out::Out,
     rows::{Field, Row},
-    source::Source,
     target, text, trial,
 };
 use clap::{Args, ValueEnum};
@@ -46,10 +45,10 @@ pub(crate) struct WatchArgs {
 /// If there is no such sweep, or the coordinator goes away.
 pub(crate) async fn run(args: WatchArgs) -> Outcome {
     args.sweep.as_deref().map(target::sweep_of).transpose()?;
-    let mut source = Source::open(args.read.place()).await?;
+    let mut source = args.read.open(args.sweep.as_deref()).await?;
     let sweep = source.sweep_or_only(args.sweep).await?;
     let mut out = Out::stdout();
-    let mut events = source.into_remote()?.watch(&sweep).await?;
+    let mut events = source.watch(&sweep).await?;
     loop {
         let event = tokio::select! {
             event = events.message() => event?,

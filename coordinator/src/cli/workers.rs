@@ -5,7 +5,6 @@ use super::{
     error::{Ending, Outcome},
     out::Out,
     rows::{self, Field, Format, Row},
-    source::Source,
     table::{Align, Cell, Column, Keep, Table},
     text,
     trial::state_style,
@@ -36,7 +35,7 @@ pub(crate) struct WorkersArgs {
 /// # Errors
 /// If the source fails.
 pub(crate) async fn run(args: WorkersArgs) -> Outcome {
-    let workers = Source::open(args.read.place()).await?.workers().await?;
+    let workers = args.read.open(None).await?.workers().await?;
     let mut out = Out::stdout();
     match args.format {
         Format::Table if workers.is_empty() => {

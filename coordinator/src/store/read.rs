@@ -242,7 +242,10 @@ impl Source {
         let mut guard = locked(&self.idle);
         let (db, shared) = match (guard.pop(), &self.path) {
             (Some(db), None) => (db, Some(guard)),
-            (Some(db), Some(_)) => (db, None),
+            (Some(db), Some(_)) => {
+                drop(guard);
+                (db, None)
+            }
             (None, Some(path)) => {
                 drop(guard);
                 (schema::open_reader(path)?, None)

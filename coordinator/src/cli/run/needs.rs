@@ -1,0 +1,165 @@
+//! What a sweep needs of this machine before workers start: data, a trainer, devices, and how many workers.
+//!
+//! Must not start anything that outlives it.
+
+use super::{RunArgs, crew::CrewPlan};
+use crate::{
+    cli::{local, out, sweep_file::SweepFile},
+    data::{DataStore, Origin, Presence, known},
+    error::{Code, Problem},
+};
+use spotsweep_proto::{
+    catalogue::{canonical, datasets::NO_DATA},
+    spec::{DeviceRequest, SweepSpec, space::Domain},
+    value::ParamValue,
+};
+use std::{collections::BTreeSet, path::Path};
+
+/// Fetches the data sets that the sweep names and that are not here.
+///
+/// # Errors
+/// If one cannot be had.
+pub(crate) fn data(spec: &SweepSpec) -> Result<(), Problem> {
+    let wanted = data_sets(spec);
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let store = DataStore::from_environment().map_err(crate::cli::data::problem)?;
+    for name in wanted {
+        let Ok(files) = known(&name) else {
+            out::warn(&format!("the data set {name} is not one that can be fetched; workers must have it"));
+            continue;
+        };
+        if store.presence(files) != Presence::Here {
+            crate::cli::data::get(&store, &name, Origin::Usual)?;
+        }
+    }
+    Ok(())
+}
+
+/// All data sets that trials of the sweep may name.
+fn data_sets(spec: &SweepSpec) -> BTreeSet<String> {
+    let of = |key: &str| -> Option<Vec<String>> {
+        let parameter = spec.space.0.iter().find(|parameter| canonical(&parameter.name) == key)?;
+        // Numbers name no data set: the check of the sweep has refused them.
+        let values = if let Domain::Constant(value) = &parameter.domain {
+            std::slice::from_ref(value)
+        } else if let Domain::Categorical { values, .. } = &parameter.domain {
+            values.as_slice()
+        } else {
+            &[]
+        };
+        let texts = values.iter().filter_map(|value| match value {
+            ParamValue::Text(text) => Some(text.clone()),
+            ParamValue::Null
+            | ParamValue::Bool(_)
+            | ParamValue::Int(_)
+            | ParamValue::Float(_)
+            | ParamValue::List(_) => None,
+        });
+        Some(texts.collect())
+    };
+    let fixed = || spec.train.data.iter().map(ToString::to_string).collect();
+    let names: Vec<String> = of("data").unwrap_or_else(fixed);
+    names.into_iter().filter(|name| name != NO_DATA).collect()
+}
+
+/// The parameters that tell trials apart.
+#[must_use]
+pub(crate) fn varying(spec: &SweepSpec) -> Vec<String> {
+    let varies = |domain: &Domain| domain.grid_size() != Some(1);
+    spec.space
+        .0
+        .iter()
+        .filter(|parameter| varies(&parameter.domain))
+        .map(|parameter| parameter.name.to_string())
+        .collect()
+}
+
+/// How workers are to be started.
+///
+/// # Errors
+/// If a program is missing, the trainer does not start, or there is no such device.
+pub(crate) async fn crew(
+    args: &RunArgs,
+    file: &SweepFile,
+    dir: &Path,
+    url: &str,
+) -> Result<CrewPlan, Problem> {
+    let program = local::worker()?;
+    let facts = local::probe(&local::trainer()?).await?;
+    let gpu = match args.device.as_str() {
+        "auto" => facts.has_gpu(),
+        "cpu" => false,
+        _ => true,
+    };
+    if args.device != "auto" && !facts.devices.iter().any(|device| device.name.as_str() == args.device) {
+        let here: Vec<&str> = facts.devices.iter().map(|device| device.name.as_str()).collect();
+        return Err(Problem::new(Code::Missing, format!("the trainer has no device {:?}", args.device))
+            .hint(format!("it has: {}; `spotsweep doctor` shows more", here.join(", "))));
+    }
+    match (file.spec.resources.device, gpu) {
+        (DeviceRequest::Cuda, false) => {
+            return Err(Problem::new(
+                Code::Missing,
+                "the sweep wants a GPU (resources.device: cuda), and there is none here",
+            )
+            .hint("`spotsweep doctor` shows what the trainer sees; --device says where to train"));
+        }
+        (DeviceRequest::Cpu, true) => {
+            return Err(Problem::new(
+                Code::Missing,
+                "the sweep wants a CPU (resources.device: cpu), and the workers would take the GPU",
+            )
+            .hint("--device cpu trains on the CPU"));
+        }
+        (DeviceRequest::Any, _) | (DeviceRequest::Cuda, true) | (DeviceRequest::Cpu, false) => {}
+    }
+    let carried = if gpu { 1 } else { local::cores() / usize::from(file.spec.train.threads.max(1)) };
+    let trials = usize::try_from(file.spec.trials()).unwrap_or(usize::MAX);
+    let workers = args.workers.map_or_else(|| carried.clamp(1, trials.max(1)), usize::from);
+    let absolute = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+    Ok(CrewPlan {
+        program,
+        trainer: facts.path,
+        url: url.to_owned(),
+        device: args.device.clone(),
+        library_path: facts.library_path.map(|folder| (local::LIBRARY_VARIABLE, folder)),
+        logs: absolute.join("logs"),
+        scratch: absolute.join("scratch"),
+        workers,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spotsweep_proto::spec::parse;
+
+    #[test]
+    fn the_data_of_every_trial_is_needed() {
+        let sets = |text: &str| {
+            data_sets(&parse(text.as_bytes(), "a.yaml").unwrap()).into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(
+            sets("{method: grid, parameters: {model: {value: mlp}}, train: {data: mnist}}"),
+            ["mnist"]
+        );
+        assert_eq!(
+            sets("{method: grid, parameters: {model: {value: mlp}, data: {values: [mnist, fashion-mnist]}}}"),
+            ["fashion-mnist", "mnist"]
+        );
+        assert!(
+            sets("{method: grid, train: {model: noop}, parameters: {seed: {values: [1, 2]}}}").is_empty()
+        );
+    }
+
+    #[test]
+    fn constants_do_not_tell_trials_apart() {
+        let spec = parse(
+            b"{method: grid, parameters: {model: {value: mlp}, dropout: {values: [0.1, 0.2]}}, train: {data: mnist}}",
+            "a.yaml",
+        );
+        assert_eq!(varying(&spec.unwrap()), ["dropout"]);
+    }
+}
