@@ -186,6 +186,8 @@ enum Attended {
 }
 
 async fn attend(child: &mut Child, wishes: &mut watch::Receiver<Wish>) -> Attended {
+    // Waiting for a child closes its stdin, which would tell it that we are gone: so the pipe is held here.
+    let _pipe = child.stdin.take();
     let wish = tokio::select! {
         status = child.wait() => return Attended::Ended(status.ok()),
         wish = wishes.wait_for(|wish| *wish != Wish::Work) => wish.map_or(Wish::Die, |wish| *wish),
