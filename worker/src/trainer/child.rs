@@ -27,9 +27,13 @@ use tokio::{
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 /// A trainer that closed its stdout is given this long to exit before it is killed.
 const EXIT_LIMIT: Duration = Duration::from_secs(2);
-/// Waiting threads of OpenMP that spin take the processor from other trainers (GNU libgomp manual,
-/// OMP_WAIT_POLICY).
-const WAIT_POLICY: (&str, &str) = ("OMP_WAIT_POLICY", "passive");
+/// What a trainer's libraries read when they are loaded, unless it is set already.
+const LIBRARY_SETTINGS: [(&str, &str); 2] = [
+    // Waiting threads that spin take the processor from other trainers (GNU libgomp manual, OMP_WAIT_POLICY).
+    ("OMP_WAIT_POLICY", "passive"),
+    // Without it cuBLAS may give other bits from run to run (cuBLAS manual, "Results Reproducibility").
+    ("CUBLAS_WORKSPACE_CONFIG", ":4096:8"),
+];
 
 /// A running trainer. It leads a process group of its own; dropping it kills the group.
 pub(crate) struct Process {
@@ -53,8 +57,10 @@ impl Process {
             .process_group(0)
             .kill_on_drop(true)
             .envs(environment.iter().map(|(name, value)| (name, value)));
-        if std::env::var_os(WAIT_POLICY.0).is_none() {
-            command.env(WAIT_POLICY.0, WAIT_POLICY.1);
+        for (name, value) in LIBRARY_SETTINGS {
+            if std::env::var_os(name).is_none() {
+                command.env(name, value);
+            }
         }
         let memory = OomWatch::start();
         let mut child = command.spawn()?;

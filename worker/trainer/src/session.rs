@@ -92,11 +92,16 @@ struct Kept {
     at: Instant,
 }
 
-/// Measures training without evaluation.
+/// Measures training without evaluation: since the last report, and in this attempt up to there.
 struct TrainingClock {
     since: Instant,
     samples: i64,
+    total_seconds: f64,
+    total_samples: i64,
 }
+
+/// Name of the metric that [`TrainingClock`] gives.
+const RATE: &str = TIMING_METRICS[0];
 
 impl<'a> Session<'a> {
     fn start(
@@ -147,7 +152,7 @@ impl<'a> Session<'a> {
             latest,
             writer: Writer::new(job.scratch_dir.clone()),
             kept: Kept { step, at: now },
-            clock: TrainingClock { since: now, samples: 0 },
+            clock: TrainingClock { since: now, samples: 0, total_seconds: 0.0, total_samples: 0 },
         };
         session.progress.finished_steps.set(step);
         let total_steps = Some(schedule.total_steps);
@@ -202,9 +207,7 @@ impl<'a> Session<'a> {
         let mut found = Found::default();
         found.add(Part::Train, self.meter.tally());
         found.0.push(("learning_rate", self.schedule.rate(self.step - 1)));
-        if let Some(rate) = self.clock.read() {
-            found.0.push((TIMING_METRICS[0], rate));
-        }
+        found.0.extend(self.clock.lap().map(|rate| (RATE, rate)));
         if self.ends_epoch()
             && let Some(places) = &self.validation
         {
@@ -216,7 +219,7 @@ impl<'a> Session<'a> {
         let metrics = found.into_json(self.step)?;
         let (epoch, step, data_epoch) = (self.job.epoch, self.step, self.data_epoch());
         self.say(FromTrainer::Report { epoch, step, data_epoch, metrics })?;
-        self.clock = TrainingClock { since: Instant::now(), samples: 0 };
+        self.clock.since = Instant::now();
         Ok(())
     }
 
@@ -280,6 +283,7 @@ impl<'a> Session<'a> {
         self.keep()?;
         let mut found = Found::default();
         found.add(Part::Test, self.evaluate(&self.data.test, Which::All)?);
+        found.0.extend(self.clock.total().map(|rate| (RATE, rate)));
         self.hand_over(true)?;
         let mut metrics: Map<String, Value> =
             self.latest.iter().map(|(name, &value)| (name.clone(), Value::from(value))).collect();
@@ -295,10 +299,18 @@ impl<'a> Session<'a> {
 }
 
 impl TrainingClock {
-    /// Samples a second since the clock was set; `None` if no time went by.
-    fn read(&self) -> Option<f64> {
+    /// Samples a second since the last report; `None` if no time went by. The next lap begins when `since` is set.
+    fn lap(&mut self) -> Option<f64> {
         let seconds = self.since.elapsed().as_secs_f64();
-        (seconds > 0.0).then(|| self.samples as f64 / seconds)
+        let samples = std::mem::take(&mut self.samples);
+        self.total_seconds += seconds;
+        self.total_samples += samples;
+        (seconds > 0.0).then(|| samples as f64 / seconds)
+    }
+
+    /// Samples a second over all laps of this attempt; `None` if it had none.
+    fn total(&self) -> Option<f64> {
+        (self.total_seconds > 0.0).then(|| self.total_samples as f64 / self.total_seconds)
     }
 }
 

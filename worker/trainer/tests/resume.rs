@@ -27,7 +27,8 @@ fn recipes() -> Vec<Value> {
         base
     };
     vec![
-        json!({"model": "logistic", "optimizer": "sgd", "momentum": 0.0, "positive_class": 3}),
+        json!({"model": "logistic", "optimizer": "sgd", "momentum": 0.0, "positive_class": 3,
+               "validation_fraction": 0.0}),
         json!({"model": "softmax", "optimizer": "adam", "batch_size": 128, "validation_fraction": 0.5}),
         json!({"model": "softmax", "optimizer": "sgd", "momentum": 0.9, "nesterov": true, "weight_decay": 0.01}),
         json!({"model": "mlp", "hidden": [32, 16], "dropout": 0.5, "optimizer": "adamw", "schedule": "cosine",
@@ -40,6 +41,7 @@ fn recipes() -> Vec<Value> {
         cnn(json!({"optimizer": "adam", "batch_norm": true, "activation": "gelu"})),
         cnn(json!({"optimizer": "adamw", "batch_norm": true, "precision": "bf16", "clip_norm": 1.0})),
         cnn(json!({"optimizer": "adam", "precision": "bf16", "report_every_steps": 0})),
+        cnn(json!({"optimizer": "adam", "threads": 2})),
     ]
 }
 

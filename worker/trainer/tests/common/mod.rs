@@ -80,15 +80,13 @@ pub fn run(job: &Job, commands: impl IntoIterator<Item = (u64, Command)>) -> Vec
     script.lines
 }
 
+fn untimed(metrics: &Map<String, Value>) -> Map<String, Value> {
+    let kept = metrics.iter().filter(|(name, _)| !TIMING_METRICS.contains(&name.as_str()));
+    kept.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
 /// Every report by step, timings left out.
 pub fn curve(lines: &[FromTrainer]) -> Vec<(u64, Map<String, Value>)> {
-    let untimed = |metrics: &Map<String, Value>| {
-        metrics
-            .iter()
-            .filter(|(name, _)| !TIMING_METRICS.contains(&name.as_str()))
-            .map(|(n, v)| (n.clone(), v.clone()))
-            .collect()
-    };
     lines
         .iter()
         .filter_map(|line| match line {
@@ -109,7 +107,7 @@ pub fn checkpoints(lines: &[FromTrainer]) -> Vec<(CheckpointFiles, bool)> {
         .collect()
 }
 
-/// How a finished job ended.
+/// How a finished job ended, timings left out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finish {
     pub step: u64,
@@ -120,7 +118,7 @@ pub struct Finish {
 pub fn finish(lines: &[FromTrainer]) -> Finish {
     match lines.last() {
         Some(FromTrainer::Done { step, metrics, weights_digest, .. }) => {
-            Finish { step: *step, metrics: metrics.clone(), weights_digest: *weights_digest }
+            Finish { step: *step, metrics: untimed(metrics), weights_digest: *weights_digest }
         }
         other => panic!("not done: {other:?}"),
     }
