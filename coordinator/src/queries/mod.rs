@@ -16,7 +16,11 @@ use spotsweep_engine::{
 };
 use spotsweep_proto::ids::{SweepName, TrialId};
 use spotsweep_wire::v1;
-use std::{collections::HashMap, ops::Range, sync::Arc};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    ops::Range,
+    sync::Arc,
+};
 
 /// Trials in one page of results.
 const TRIALS_PER_PAGE: u32 = 500;
@@ -294,9 +298,9 @@ fn outcomes(
         outcomes.insert(number, Outcome { metrics: row.metrics, weights_digest: row.weights_digest, device });
     }
     for trial in begun {
-        if !outcomes.contains_key(&trial.number) {
+        if let Entry::Vacant(place) = outcomes.entry(trial.number) {
             let metrics = history.newest_metrics(*trial)?;
-            outcomes.insert(trial.number, Outcome { metrics, ..Outcome::default() });
+            place.insert(Outcome { metrics, ..Outcome::default() });
         }
     }
     Ok(outcomes)
