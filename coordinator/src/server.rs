@@ -1,9 +1,10 @@
 //! A whole coordinator: an open folder, the driver, and the services on a listener.
 
 use crate::{
-    driver::{Driver, DriverOptions, Handle, Start},
+    driver::{Driver, DriverError, DriverOptions, Handle, Start},
     error::{Code, Problem},
     grpc::{
+        self,
         control::{About, ControlService},
         worker::WorkerService,
     },
@@ -12,23 +13,22 @@ use crate::{
     store::{self, DATABASE_FILE, FolderLock, History, OBJECTS_FOLDER, OpenReport, StoreOptions},
 };
 use spotsweep_engine::Config;
-use spotsweep_proto::limits::GRPC_MESSAGE_BYTES;
-use spotsweep_wire::v1::{control_server::ControlServer, worker_server::WorkerServer};
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot},
     task::JoinHandle,
 };
-use tonic::transport::{Server, server::TcpIncoming};
 
 /// Seconds between two ticks of the engine.
 const TICK_S: f64 = 0.25;
+/// How long calls may take to end once the coordinator goes down.
+const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
 /// A folder that is open, not served yet.
 pub struct Coordinator {
@@ -88,7 +88,7 @@ impl Coordinator {
         }
         let taken = |error| {
             Problem::new(Code::InUse, format!("cannot listen on {listen}: {error}"))
-                .hint("choose another port with --listen")
+                .hint("choose another port with --listen; port 0 takes a free one")
         };
         let listener = TcpListener::bind(listen).await.map_err(taken)?;
         let address = listener.local_addr().map_err(taken)?;
@@ -104,13 +104,9 @@ impl Coordinator {
         let control = ControlService::new(queries.clone(), Some(self.handle.clone()), about);
         let worker = WorkerService::new(self.handle.clone(), &self.objects.url());
         let (stop, stopped) = oneshot::channel::<()>();
-        let serving = Server::builder()
-            .add_service(ControlServer::new(control).max_decoding_message_size(GRPC_MESSAGE_BYTES))
-            .add_service(WorkerServer::new(worker).max_decoding_message_size(GRPC_MESSAGE_BYTES));
-        // Without TCP_NODELAY, delayed acknowledgements cost 40 ms a round trip.
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let services = tokio::spawn(serving.serve_with_incoming_shutdown(incoming, async {
-            let _sender_gone = stopped.await;
+        let services = tokio::spawn(grpc::serve(listener, control, worker, async {
+            // Sent, or its other end dropped: both mean stop.
+            let _stop = stopped.await;
         }));
         let (objects, mut deletions) = (self.objects.clone(), self.deletions);
         tokio::spawn(async move {
@@ -118,9 +114,21 @@ impl Coordinator {
                 objects.delete(&digests).await;
             }
         });
-        let driver = tokio::spawn(self.driver.run());
+        let driver = spawn_driver(self.driver).map_err(|error| Problem::internal(&error))?;
         Ok(Running { url, queries, handle: self.handle, driver, services, stop, _lock: self.lock })
     }
+}
+
+/// Runs the driver on a thread of its own: it computes for milliseconds at a time, and must neither keep connections
+/// waiting nor wait for them.
+fn spawn_driver(driver: Driver) -> std::io::Result<oneshot::Receiver<Result<(), DriverError>>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let (ended, driver_ended) = oneshot::channel();
+    std::thread::Builder::new().name("driver".to_owned()).spawn(move || {
+        let outcome = runtime.block_on(driver.run());
+        let _nobody = ended.send(outcome);
+    })?;
+    Ok(driver_ended)
 }
 
 /// A coordinator at work.
@@ -130,7 +138,7 @@ pub struct Running {
     /// Answers without going over the wire.
     pub queries: Queries,
     handle: Handle,
-    driver: JoinHandle<Result<(), crate::driver::DriverError>>,
+    driver: oneshot::Receiver<Result<(), DriverError>>,
     services: JoinHandle<Result<(), tonic::transport::Error>>,
     stop: oneshot::Sender<()>,
     _lock: FolderLock,
@@ -144,18 +152,28 @@ impl Running {
     pub async fn run(mut self, until: impl Future<Output = ()>) -> Result<(), Problem> {
         let ended = tokio::select! {
             ended = &mut self.driver => ended,
+            _ = &mut self.services => {
+                // The listener broke: what is in hand is made durable all the same.
+                self.handle.shutdown().await;
+                (&mut self.driver).await
+            }
             () = until => {
                 self.handle.shutdown().await;
                 (&mut self.driver).await
             }
         };
-        // Streams of agents never end by themselves: they are cut with the services.
-        let _nobody_waits = self.stop.send(());
-        self.services.abort();
-        let ended = ended.map_err(|error| Problem::internal(&error))?;
-        ended.map_err(|error| {
-            Problem::new(Code::Storage, crate::error::chain(&error))
-                .hint("is its disk healthy? Nothing that was answered is lost")
-        })
+        // The streams of agents and watchers have ended with the driver; other calls may take a moment.
+        let _gone = self.stop.send(());
+        if !self.services.is_finished()
+            && tokio::time::timeout(DRAIN_LIMIT, &mut self.services).await.is_err()
+        {
+            self.services.abort();
+        }
+        match ended {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(DriverError::Journal(error))) => Err(error.into()),
+            Ok(Err(DriverError::WriterGone)) => Err(Problem::internal(&DriverError::WriterGone)),
+            Err(_) => Err(Problem::new(Code::Internal, "the driver ended without a word")),
+        }
     }
 }

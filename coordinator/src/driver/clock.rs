@@ -28,7 +28,7 @@ impl Clock {
 }
 
 /// The machine's clock as it is.
-pub(crate) fn machine_time() -> Time {
+fn machine_time() -> Time {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Time(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }

@@ -31,7 +31,7 @@ pub struct Handle {
     pub(super) inputs: mpsc::Sender<Input>,
     pub(super) jobs: std::sync::mpsc::Sender<Job>,
     pub(super) store: watch::Receiver<StoreState>,
-    pub(super) watchers: broadcast::Sender<WatchItem>,
+    pub(super) watchers: broadcast::WeakSender<WatchItem>,
     pub(super) next_session: Arc<AtomicU64>,
 }
 
@@ -95,10 +95,10 @@ impl Handle {
         }
     }
 
-    /// What happens from now on.
+    /// What happens from now on; `None` if the driver has ended.
     #[must_use]
-    pub fn watch(&self) -> broadcast::Receiver<WatchItem> {
-        self.watchers.subscribe()
+    pub fn watch(&self) -> Option<broadcast::Receiver<WatchItem>> {
+        self.watchers.upgrade().map(|watchers| watchers.subscribe())
     }
 
     /// How far the store is, and whether it can be written.

@@ -111,7 +111,7 @@ impl Driver {
             inputs,
             jobs: writer.jobs.clone(),
             store: store.clone(),
-            watchers: watchers.clone(),
+            watchers: watchers.downgrade(),
             next_session: Arc::new(AtomicU64::new(1)),
         };
         let mut driver = Self {

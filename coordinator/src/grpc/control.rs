@@ -112,7 +112,8 @@ impl Control for ControlService {
             "" => None,
             name => Some(self.queries.find(name).await?.sweep.id),
         };
-        Ok(Response::new(watch::start(self.queries.clone(), self.handle()?, only)))
+        let told = watch::start(self.queries.clone(), self.handle()?, only).await?;
+        Ok(Response::new(Box::pin(told)))
     }
 
     async fn results(&self, request: Request<v1::ResultsRequest>) -> Answer<Self::ResultsStream> {

@@ -1,4 +1,4 @@
-//! What a worker is sent, from domain to wire. No decisions.
+//! What workers are told, from domain to wire. Runs on the connection's task, not on the driver's.
 
 use crate::{
     driver::{SweepCard, ToSession},
@@ -10,61 +10,82 @@ use spotsweep_engine::{
     event::HeldLease,
 };
 use spotsweep_wire::v1::{self, to_worker::Message};
+use std::collections::VecDeque;
 
-/// Most heartbeats are this far apart, in seconds, however long leases are.
+/// Parameters in one batch of grants above which the next begins, in bytes: well below the limit of a message.
+const GRANT_BATCH_BYTES: usize = 1 << 20;
+/// Seconds between two heartbeats.
 const HEARTBEAT_S: f64 = 1.0;
-/// Heartbeats in the life of a lease, at least.
-const HEARTBEATS_PER_LEASE: f64 = 5.0;
 
-/// One message.
-#[must_use]
-pub fn message(what: ToSession, store_url: &str) -> v1::ToWorker {
-    let message = match what {
-        ToSession::Welcome { worker, applied_seq, keep, lease_s } => Message::Welcome(v1::Welcome {
+/// Appends the messages that say `what`.
+pub(super) fn messages(what: ToSession, store_url: &str, out: &mut VecDeque<v1::ToWorker>) {
+    let mut push = |message| out.push_back(v1::ToWorker { message: Some(message) });
+    match what {
+        ToSession::Welcome { worker, applied_seq, keep, lease_s } => push(Message::Welcome(v1::Welcome {
             worker: worker.0,
             applied_seq,
-            keep: keep.iter().map(held).collect(),
+            keep: keep.iter().map(held_lease).collect(),
             store_url: store_url.to_owned(),
-            heartbeat_s: (lease_s / HEARTBEATS_PER_LEASE).min(HEARTBEAT_S),
+            heartbeat_s: HEARTBEAT_S.min(lease_s / 4.0),
             lease_s,
-        }),
-        ToSession::Sweep(card) => Message::Sweep(sweep(&card)),
+        })),
+        ToSession::Sweep(card) => push(Message::Sweep(sweep_info(&card))),
         ToSession::Grants(grants) => {
-            let grants = grants.into_iter().map(|(device, grant, card)| granted(device, &grant, &card));
-            Message::Granted(v1::GrantBatch { grants: grants.collect() })
+            let mut batch = Vec::with_capacity(grants.len());
+            let mut bytes = 0;
+            for (device, lease, card) in grants {
+                let grant = grant(device, &lease, &card);
+                bytes += grant.params_json.len();
+                batch.push(grant);
+                if bytes >= GRANT_BATCH_BYTES {
+                    bytes = 0;
+                    push(Message::Granted(v1::GrantBatch { grants: std::mem::take(&mut batch) }));
+                }
+            }
+            if !batch.is_empty() {
+                push(Message::Granted(v1::GrantBatch { grants: batch }));
+            }
         }
-        ToSession::Renewed { for_s } => Message::Renewed(v1::Renewed { for_s }),
-        ToSession::Revoked { trial, epoch, reason } => {
-            let reason = revoke_reason(reason).into();
-            Message::Revoked(v1::Revoked { trial: Some(key(trial)), epoch: epoch.0, reason })
-        }
-        ToSession::Acknowledged { seq } => Message::Acknowledged(v1::Acknowledged { seq }),
-    };
-    v1::ToWorker { message: Some(message) }
-}
-
-fn key(trial: TrialRef) -> v1::TrialKey {
-    v1::TrialKey { sweep: trial.sweep.0, number: trial.number }
-}
-
-fn held(lease: &HeldLease) -> v1::HeldLease {
-    v1::HeldLease { trial: Some(key(lease.trial)), epoch: lease.epoch.0, device: u32::from(lease.device) }
-}
-
-#[expect(clippy::expect_used, reason = "plain structs of numbers and texts always have a JSON form")]
-fn sweep(card: &SweepCard) -> v1::SweepInfo {
-    v1::SweepInfo {
-        sweep: card.id.0,
-        name: card.name.to_string(),
-        train_json: serde_json::to_string(&card.spec.train).expect("train section as JSON"),
-        checkpoint_json: serde_json::to_string(&card.spec.checkpoint).expect("policy as JSON"),
+        ToSession::Renewed { for_s } => push(Message::Renewed(v1::Renewed { for_s })),
+        ToSession::Revoked { trial, epoch, reason } => push(Message::Revoked(v1::Revoked {
+            trial: Some(trial_key(trial)),
+            epoch: epoch.0,
+            reason: revoke_reason(reason).into(),
+        })),
+        ToSession::Acknowledged { seq } => push(Message::Acknowledged(v1::Acknowledged { seq })),
     }
 }
 
-fn granted(device: u16, grant: &Grant, card: &SweepCard) -> v1::Grant {
-    let params = card.spec.space.assignment(card.spec.method, grant.trial.number);
+fn trial_key(trial: TrialRef) -> v1::TrialKey {
+    v1::TrialKey { sweep: trial.sweep.0, number: trial.number }
+}
+
+fn held_lease(lease: &HeldLease) -> v1::HeldLease {
+    v1::HeldLease {
+        trial: Some(trial_key(lease.trial)),
+        epoch: lease.epoch.0,
+        device: u32::from(lease.device),
+    }
+}
+
+fn sweep_info(card: &SweepCard) -> v1::SweepInfo {
+    v1::SweepInfo {
+        sweep: card.id.0,
+        name: card.name.to_string(),
+        train_json: json(&card.spec.train),
+        checkpoint_json: json(&card.spec.checkpoint),
+    }
+}
+
+#[expect(clippy::expect_used, reason = "sections of a specification have no map with keys that are not text")]
+fn json(section: &impl serde::Serialize) -> String {
+    serde_json::to_string(section).expect("a section is JSON")
+}
+
+fn grant(device: u16, grant: &Grant, card: &SweepCard) -> v1::Grant {
+    let params = card.spec.assignment(grant.trial.number);
     v1::Grant {
-        trial: Some(key(grant.trial)),
+        trial: Some(trial_key(grant.trial)),
         epoch: grant.epoch.0,
         attempt: grant.attempt,
         device: u32::from(device),

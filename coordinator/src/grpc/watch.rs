@@ -1,157 +1,248 @@
-//! What a watcher is told: points, notices, and the sweep as it changes, until it ends.
+//! The Watch call: what each commit adds to the history, as it becomes durable, and how the sweep stands.
+//!
+//! A watcher that reads too slowly loses commits, not the coordinator its memory; it is told how many.
 
 use crate::{
     driver::{Handle, WatchItem},
+    error::{Code, Problem},
     queries::{Queries, messages},
 };
-use futures::{Stream, StreamExt as _};
 use spotsweep_engine::{
-    SweepId, Time, TrialRef,
-    action::{AttemptEnd, Record},
+    Engine, SweepId, Time, TrialRef,
+    action::{AttemptEnd, Record, TrialState},
 };
+use spotsweep_proto::{ids::SweepName, spec::SweepSpec};
 use spotsweep_wire::v1::{self, watch_response::What};
 use std::{
     collections::{BTreeSet, HashMap},
-    pin::Pin,
+    sync::Arc,
+    time::Duration,
 };
-use tokio::sync::{
-    broadcast::{self, error::RecvError},
-    mpsc,
+use tokio::{
+    sync::{broadcast, mpsc},
+    time::{Instant, sleep_until},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-/// Messages that wait for one watcher; while they wait, commits queue up behind, and at last some are missed.
-const QUEUE: usize = 256;
-/// Trials of one commit that are told one by one; more are told by the sweep's counts alone.
-const TRIALS_PER_COMMIT: usize = 32;
+/// Messages that wait for a watcher.
+const QUEUE: usize = 1024;
+/// Between two words on how a sweep stands.
+const SUMMARY_EVERY: Duration = Duration::from_millis(100);
 
-type Told = mpsc::Sender<Result<v1::WatchResponse, Status>>;
+type Out = mpsc::Sender<Result<v1::WatchResponse, Status>>;
 
 /// Tells of `only`, or of everything, from now on.
-pub(super) fn start(
+///
+/// # Errors
+/// The coordinator is going down.
+pub(super) async fn start(
     queries: Queries,
     handle: &Handle,
     only: Option<SweepId>,
-) -> Pin<Box<dyn Stream<Item = Result<v1::WatchResponse, Status>> + Send>> {
-    let items = handle.watch();
-    let (told, stream) = mpsc::channel(QUEUE);
+) -> Result<ReceiverStream<Result<v1::WatchResponse, Status>>, Problem> {
+    // First listen, then look: what happens in between is told twice rather than never.
+    let items = handle.watch().ok_or_else(going_down)?;
+    let dirty = match only {
+        Some(id) => BTreeSet::from([id]),
+        None => queries.ask(|engine| engine.sweeps().map(|sweep| sweep.id).collect()).await?,
+    };
+    let (out, stream) = mpsc::channel(QUEUE);
+    let watcher = Watcher { queries, only, dirty, known: HashMap::new(), out: out.clone() };
     tokio::spawn(async move {
-        let mut watcher = Watcher { queries, only, told, names: HashMap::new() };
-        // None: the watcher has gone, the sweep has ended, or the coordinator ends.
-        let _over = watcher.follow(items).await;
+        if let Err(problem) = watcher.run(items).await {
+            let _gone = out.send(Err(problem.into())).await;
+        }
     });
-    ReceiverStream::new(stream).boxed()
+    Ok(ReceiverStream::new(stream))
+}
+
+fn going_down() -> Problem {
+    Problem::new(Code::ShuttingDown, "the coordinator is shutting down")
+}
+
+/// What does not change of a sweep.
+#[derive(Clone)]
+struct SweepHead {
+    name: SweepName,
+    spec: Arc<SweepSpec>,
+}
+
+/// What a commit says of a trial before it says the trial's new state.
+#[derive(Default)]
+struct Before<'a> {
+    result: Option<&'a Record>,
+    end: Option<(&'a AttemptEnd, u64)>,
 }
 
 struct Watcher {
     queries: Queries,
     only: Option<SweepId>,
-    told: Told,
-    names: HashMap<SweepId, String>,
+    /// Sweeps whose summary has changed since it was last sent.
+    dirty: BTreeSet<SweepId>,
+    known: HashMap<SweepId, SweepHead>,
+    out: Out,
 }
 
 impl Watcher {
-    async fn follow(&mut self, mut items: broadcast::Receiver<WatchItem>) -> Option<()> {
-        let known =
-            self.queries.ask(|engine| engine.sweeps().map(|view| view.id).collect::<Vec<_>>()).await.ok()?;
-        for sweep in known {
-            self.sweep(sweep).await?;
-        }
+    async fn run(mut self, mut items: broadcast::Receiver<WatchItem>) -> Result<(), Problem> {
+        let mut next_summary = Instant::now();
         loop {
-            match items.recv().await {
-                Ok(item) => self.item(&item).await?,
-                Err(RecvError::Lagged(missed)) => {
-                    self.notice(String::new(), Time(0), format!("{missed} commits were missed")).await?;
+            tokio::select! {
+                biased;
+                () = self.out.closed() => return Ok(()),
+                () = sleep_until(next_summary), if !self.dirty.is_empty() => {
+                    if self.summaries().await? {
+                        return Ok(());
+                    }
+                    next_summary = Instant::now() + SUMMARY_EVERY;
                 }
-                Err(RecvError::Closed) => return None,
+                item = items.recv() => match item {
+                    Ok(item) => self.item(&item).await?,
+                    Err(broadcast::error::RecvError::Lagged(missed)) => {
+                        let text = format!("{missed} commits were not shown: this watcher reads too slowly");
+                        let notice = v1::Notice { trial: String::new(), at_us: 0, text };
+                        self.send(What::Notice(notice)).await;
+                        self.dirty.extend(self.known.keys());
+                        self.dirty.extend(self.only);
+                    }
+                    Err(broadcast::error::RecvError::Closed) => {
+                        return Err(going_down());
+                    }
+                }
             }
         }
     }
 
-    async fn say(&self, what: What) -> Option<()> {
-        self.told.send(Ok(v1::WatchResponse { what: Some(what) })).await.ok()
-    }
-
-    async fn notice(&self, trial: String, at: Time, text: String) -> Option<()> {
-        self.say(What::Notice(v1::Notice { trial, at_us: at.0, text })).await
-    }
-
-    /// The sweep as it stands; ends the watch if it was the one that was asked for and has ended.
-    async fn sweep(&mut self, id: SweepId) -> Option<()> {
-        if self.only.is_some_and(|only| only != id) {
-            return Some(());
+    /// Sends how the sweeps stand that have changed; true if the only one has ended.
+    async fn summaries(&mut self) -> Result<bool, Problem> {
+        let dirty = std::mem::take(&mut self.dirty);
+        let look = move |engine: &Engine| -> Vec<_> {
+            dirty.into_iter().filter_map(|id| engine.sweep(id)).collect()
+        };
+        let views = self.queries.ask(look).await?;
+        let mut ended = false;
+        for view in views {
+            ended |= self.only == Some(view.id) && view.state.is_final();
+            self.send(What::Sweep(messages::sweep(&view))).await;
+            self.known.entry(view.id).or_insert(SweepHead { name: view.name, spec: view.spec });
         }
-        let summary = self.queries.sweep(id).await.ok()??;
-        self.names.insert(id, summary.sweep.clone());
-        let over = summary.ended_at_us.is_some() && self.only == Some(id);
-        self.say(What::Sweep(summary)).await?;
-        (!over).then_some(())
+        Ok(ended)
     }
 
-    fn name(&self, trial: TrialRef) -> String {
-        match self.names.get(&trial.sweep) {
-            Some(name) => format!("{name}/{}", trial.number),
-            None => trial.to_string(),
-        }
-    }
-
-    async fn item(&mut self, item: &WatchItem) -> Option<()> {
-        let (mut sweeps, mut trials) = (BTreeSet::new(), BTreeSet::new());
+    async fn item(&mut self, item: &WatchItem) -> Result<(), Problem> {
+        let mut before = Before::default();
         for record in item.records.iter() {
-            let sweep = match record {
-                Record::Sweep { sweep, .. }
-                | Record::SweepState { sweep, .. }
-                | Record::Trials { sweep, .. } => *sweep,
-                Record::Point { trial, .. }
-                | Record::AttemptStarted { trial, .. }
-                | Record::AttemptEnded { trial, .. }
-                | Record::Trial { trial, .. }
-                | Record::Result { trial, .. } => trial.sweep,
-            };
+            let sweep = sweep_of(record);
             if self.only.is_some_and(|only| only != sweep) {
                 continue;
             }
-            match record {
-                Record::Point { trial, step, data_epoch, metrics, at } => {
-                    let metrics = messages::metrics(metrics.clone());
-                    let (trial, at_us) = (self.name(*trial), at.0);
-                    let (step, data_epoch) = (*step, *data_epoch);
-                    self.say(What::Point(v1::Point { trial, step, data_epoch, metrics, at_us })).await?;
-                }
-                Record::AttemptStarted { trial, attempt, worker, device, step, at, .. } if *attempt > 1 => {
-                    let text = format!("attempt {attempt} goes on at step {step} on {worker} ({device})");
-                    self.notice(self.name(*trial), *at, text).await?;
+            self.dirty.insert(sweep);
+            let head = self.head(sweep).await?;
+            let what = match record {
+                Record::Point { trial, step, data_epoch, metrics, at } => Some(What::Point(v1::Point {
+                    trial: messages::trial_name(&head.name, trial.number),
+                    step: *step,
+                    data_epoch: *data_epoch,
+                    metrics: messages::metrics(metrics.clone()),
+                    at_us: at.0,
+                })),
+                Record::AttemptStarted { trial, attempt, worker, device, step, at, .. } => {
+                    before = Before::default();
+                    // The first is no news: the trial's own line says that it runs.
+                    (*attempt > 1).then(|| {
+                        let text = format!("attempt {attempt} goes on at step {step} on {worker} ({device})");
+                        notice(&head, *trial, *at, text)
+                    })
                 }
                 Record::AttemptEnded { trial, end, step, at, .. } => {
-                    if let Some(text) = interruption(end, *step) {
-                        self.notice(self.name(*trial), *at, text).await?;
-                    }
+                    before = Before { result: before.result, end: Some((end, *step)) };
+                    interruption(end, *step).map(|text| notice(&head, *trial, *at, text))
                 }
-                Record::Trial { trial, .. } => {
-                    trials.insert(*trial);
-                    sweeps.insert(sweep);
+                Record::Result { .. } => {
+                    before.result = Some(record);
+                    None
                 }
-                Record::Sweep { .. } | Record::SweepState { .. } | Record::Trials { .. } => {
-                    sweeps.insert(sweep);
+                Record::Trial { trial, state, attempts, .. } => {
+                    let row = row(&head, *trial, *state, *attempts, &std::mem::take(&mut before));
+                    Some(What::Trial(row))
                 }
-                Record::AttemptStarted { .. } | Record::Result { .. } => {}
+                // The summary says these.
+                Record::Sweep { .. } | Record::SweepState { .. } | Record::Trials { .. } => None,
+            };
+            if let Some(what) = what {
+                self.send(what).await;
             }
         }
-        if trials.len() <= TRIALS_PER_COMMIT {
-            for trial in trials {
-                if let Some(row) =
-                    self.queries.show(&self.name(trial)).await.ok().and_then(|shown| shown.trial)
-                {
-                    self.say(What::Trial(row)).await?;
-                }
-            }
-        }
-        for sweep in sweeps {
-            self.sweep(sweep).await?;
-        }
-        Some(())
+        Ok(())
     }
+
+    /// Name and specification of a sweep.
+    async fn head(&mut self, id: SweepId) -> Result<SweepHead, Problem> {
+        if let Some(head) = self.known.get(&id) {
+            return Ok(head.clone());
+        }
+        let view = self.queries.ask(move |engine: &Engine| engine.sweep(id)).await?;
+        let view = view.ok_or_else(|| Problem::new(Code::NoSuchSweep, "the sweep is gone"))?;
+        let head = SweepHead { name: view.name, spec: view.spec };
+        self.known.insert(id, head.clone());
+        Ok(head)
+    }
+
+    async fn send(&self, what: What) {
+        // Whether it is gone is seen at the next turn.
+        let _gone = self.out.send(Ok(v1::WatchResponse { what: Some(what) })).await;
+    }
+}
+
+fn sweep_of(record: &Record) -> SweepId {
+    match record {
+        Record::Sweep { sweep, .. } | Record::SweepState { sweep, .. } | Record::Trials { sweep, .. } => {
+            *sweep
+        }
+        Record::Point { trial, .. }
+        | Record::AttemptStarted { trial, .. }
+        | Record::AttemptEnded { trial, .. }
+        | Record::Trial { trial, .. }
+        | Record::Result { trial, .. } => trial.sweep,
+    }
+}
+
+fn notice(head: &SweepHead, trial: TrialRef, at: Time, text: String) -> What {
+    What::Notice(v1::Notice { trial: messages::trial_name(&head.name, trial.number), at_us: at.0, text })
+}
+
+fn row(
+    head: &SweepHead,
+    trial: TrialRef,
+    state: TrialState,
+    attempts: u32,
+    before: &Before<'_>,
+) -> v1::Trial {
+    let params = head.spec.assignment(trial.number);
+    let mut row = v1::Trial {
+        sweep: head.name.to_string(),
+        trial: messages::trial_name(&head.name, trial.number),
+        number: trial.number,
+        state: state.as_str().to_owned(),
+        params_json: serde_json::Value::Object(params.to_json()).to_string(),
+        attempts,
+        ..v1::Trial::default()
+    };
+    if let Some((end, step)) = before.end {
+        row.steps = step;
+        if let AttemptEnd::Failed { message, .. } = end {
+            row.failure.clone_from(message);
+        }
+    }
+    if let Some(Record::Result { steps, metrics, weights_digest, device, seconds, .. }) = before.result {
+        row.steps = *steps;
+        row.metrics = messages::metrics(metrics.clone());
+        row.weights_digest = weights_digest.map(|digest| digest.to_string()).unwrap_or_default();
+        row.device = device.to_string();
+        row.seconds = *seconds;
+    }
+    row
 }
 
 /// A line about an attempt that ended before its trial did.

@@ -1,127 +1,163 @@
-//! The Worker service: one stream for each connection of an agent.
+//! The Worker service: one stream an agent, from the wire into the driver and back.
 
 use super::{from_worker, to_worker};
 use crate::{
-    driver::{AttachedSender, Handle},
+    driver::{AttachedSender, Handle, ToSession},
     error::{Code, Problem},
 };
-use futures::{Stream, StreamExt as _, stream};
-use spotsweep_wire::v1::{self, from_worker::Message, to_worker as out, worker_server::Worker};
-use std::{pin::Pin, sync::Arc, time::Duration};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use futures::{Stream, StreamExt as _};
+use spotsweep_proto::limits::CREDITS_PER_DEVICE;
+use spotsweep_wire::v1::{self, from_worker::Message, worker_server::Worker};
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Response, Status, Streaming};
 
-/// How long an agent may take to say hello.
-const HELLO_WITHIN: Duration = Duration::from_secs(10);
+/// An agent that does not say hello within this is none.
+const HELLO_LIMIT: Duration = Duration::from_secs(10);
 
-/// The service.
+/// Takes agents in.
 pub struct WorkerService {
     handle: Handle,
     store_url: Arc<str>,
 }
 
 impl WorkerService {
-    /// Of a coordinator whose checkpoints lie at `store_url`.
+    /// One that feeds the driver behind `handle`; checkpoints go to `store_url`.
     #[must_use]
     pub fn new(handle: Handle, store_url: &str) -> Self {
         Self { handle, store_url: store_url.into() }
     }
 }
 
-type Outgoing = Pin<Box<dyn Stream<Item = Result<v1::ToWorker, Status>> + Send>>;
+type Answers = Pin<Box<dyn Stream<Item = Result<v1::ToWorker, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl Worker for WorkerService {
-    type AttachStream = Outgoing;
+    type AttachStream = Answers;
 
-    async fn attach(
-        &self,
-        request: Request<Streaming<v1::FromWorker>>,
-    ) -> Result<Response<Outgoing>, Status> {
-        let mut incoming = request.into_inner();
-        let handle = self.handle.clone();
-        let store_url = self.store_url.clone();
-        let (rejections, rejected) = mpsc::channel(1);
+    async fn attach(&self, request: Request<Streaming<v1::FromWorker>>) -> Result<Response<Answers>, Status> {
+        let said = request.into_inner();
+        let (handle, store_url) = (self.handle.clone(), self.store_url.clone());
         // The answer's headers go out before the hello is in: some clients wait for them before they say anything.
         let session = async move {
-            let opened = match tokio::time::timeout(HELLO_WITHIN, first_hello(&mut incoming)).await {
-                Ok(Ok(hello)) => match from_worker::hello(hello) {
-                    Ok(hello) => Ok((hello.devices.len(), handle.attach(hello).await)),
-                    Err(problem) => Err(problem),
-                },
-                Ok(Err(problem)) => Err(problem),
-                Err(_) => Err(Problem::new(Code::BadRequest, "the agent did not say hello in time")),
-            };
-            match opened {
-                Ok((devices, Ok(attached))) => {
-                    tokio::spawn(listen(incoming, attached.sender, devices, rejections));
-                    ReceiverStream::new(attached.receiver)
-                        .map(move |what| Some(Ok(to_worker::message(what, &store_url))))
-                        .boxed()
-                }
-                Ok((_, Err(problem))) | Err(problem) => {
-                    stream::iter([Some(Ok(rejection(problem))), None]).boxed()
-                }
+            match open(said, handle, store_url).await {
+                Ok(outgoing) => Box::pin(outgoing),
+                Err(problem) => rejected(problem),
             }
         };
-        let messages = stream::once(session).flatten().chain(stream::once(std::future::ready(None)));
-        let rejected = ReceiverStream::new(rejected).map(|message| Some(Ok(message)));
-        let both = stream::select(messages, rejected);
-        let until_let_go =
-            both.take_while(|m| std::future::ready(m.is_some())).filter_map(std::future::ready);
-        Ok(Response::new(Box::pin(until_let_go)))
+        Ok(Response::new(Box::pin(futures::stream::once(session).flatten())))
     }
 }
 
-async fn first_hello(incoming: &mut Streaming<v1::FromWorker>) -> Result<v1::Hello, Problem> {
-    let first = incoming.message().await.map_err(|status| Problem::from_status(&status))?;
-    match first.and_then(|first| first.message) {
-        Some(Message::Hello(hello)) => Ok(hello),
-        _ => Err(Problem::new(Code::BadRequest, "an agent says hello first")),
-    }
+/// Waits for the hello, and lets the agent in.
+async fn open(
+    mut said: Streaming<v1::FromWorker>,
+    handle: Handle,
+    store_url: Arc<str>,
+) -> Result<Outgoing, Problem> {
+    let no_hello =
+        |_| Problem::new(Code::BadRequest, format!("no hello came within {} s", HELLO_LIMIT.as_secs()));
+    let first = tokio::time::timeout(HELLO_LIMIT, said.message()).await.map_err(no_hello)?;
+    let first = first.map_err(|status| Problem::from_status(&status))?;
+    let Some(v1::FromWorker { message: Some(Message::Hello(hello)) }) = first else {
+        return Err(Problem::new(Code::BadRequest, "an agent's first message is its hello"));
+    };
+    let hello = from_worker::hello(hello)?;
+    let devices = hello.devices.len();
+    let attached = handle.attach(hello).await?;
+    let end = Arc::new(Mutex::new(None));
+    let (alive, ended) = oneshot::channel();
+    tokio::spawn(listen(said, attached.sender, devices, end.clone(), ended));
+    let (messages, ready) = (attached.receiver, VecDeque::new());
+    Ok(Outgoing { messages, store_url, ready, end, _alive: alive })
 }
 
-fn rejection(problem: Problem) -> v1::ToWorker {
-    tracing::warn!(code = %problem.code, "an agent is rejected: {}", problem.message);
+/// A stream that only says why the agent is not wanted.
+fn rejected(problem: Problem) -> Answers {
     let Problem { code, message, hint } = problem;
-    let rejected = v1::Rejected { code: code.to_string(), message, hint };
-    v1::ToWorker { message: Some(out::Message::Rejected(rejected)) }
+    tracing::warn!(%code, "an agent is rejected: {message}");
+    let rejected = v1::Rejected { code: code.as_str().to_owned(), message, hint };
+    let message = v1::to_worker::Message::Rejected(rejected);
+    Box::pin(futures::stream::iter([Ok(v1::ToWorker { message: Some(message) })]))
 }
 
-/// Takes what the agent says until it leaves, breaks off, or breaks a rule.
+/// Takes what the agent says to the driver, until either side ends.
 async fn listen(
-    mut incoming: Streaming<v1::FromWorker>,
+    mut said: Streaming<v1::FromWorker>,
     sender: AttachedSender,
     devices: usize,
-    rejections: mpsc::Sender<v1::ToWorker>,
+    end: Arc<Mutex<Option<Status>>>,
+    mut answers_gone: oneshot::Receiver<()>,
 ) {
-    loop {
-        let message = match incoming.message().await {
+    let outcome = loop {
+        let message = tokio::select! {
+            message = said.message() => message,
+            // Nobody sends on it: it ends when the answers' stream is dropped.
+            _ = &mut answers_gone => break None,
+        };
+        let message = match message {
             Ok(Some(v1::FromWorker { message: Some(message) })) => message,
+            // A message of a newer agent that this program does not know.
             Ok(Some(v1::FromWorker { message: None })) => continue,
-            Ok(None) | Err(_) => return sender.disconnected().await,
+            Ok(None) => break None,
+            Err(status) => break Some(status),
         };
         sender.heard();
         let taken = match message {
-            Message::Heartbeat(_) => Ok(true),
+            Message::Heartbeat(v1::Heartbeat {}) => continue,
+            Message::Goodbye(v1::Goodbye {}) => return sender.left().await,
             Message::Ready(ready) => match from_worker::device_index(ready.device, devices) {
-                Ok(device) => Ok(sender.ready(device, ready.credits).await),
-                Err(problem) => Err(problem),
+                Ok(device) => sender.ready(device, ready.credits.min(CREDITS_PER_DEVICE)).await,
+                Err(problem) => break Some(problem.into()),
             },
             Message::Reports(batch) => match from_worker::report_batch(batch) {
-                Ok(batch) => Ok(sender.reports(batch).await),
-                Err(problem) => Err(problem),
+                Ok(batch) => sender.reports(batch).await,
+                Err(problem) => break Some(problem.into()),
             },
-            Message::Goodbye(_) => return sender.left().await,
-            Message::Hello(_) => Err(Problem::new(Code::BadRequest, "an agent says hello once")),
+            Message::Hello(_) => break Some(Problem::new(Code::BadRequest, "a second hello").into()),
         };
-        match taken {
-            Ok(true) => {}
-            Ok(false) => return,
-            Err(problem) => {
-                let _gone = rejections.send(rejection(problem)).await;
-                return sender.disconnected().await;
+        if !taken {
+            break None;
+        }
+    };
+    if let Some(status) = outcome {
+        tracing::warn!("an agent's stream ends: {}", status.message());
+        *end.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+    }
+    sender.disconnected().await;
+}
+
+/// What the agent is sent.
+struct Outgoing {
+    messages: mpsc::Receiver<ToSession>,
+    store_url: Arc<str>,
+    ready: VecDeque<v1::ToWorker>,
+    /// Why the stream ends, if its other half knows.
+    end: Arc<Mutex<Option<Status>>>,
+    _alive: oneshot::Sender<()>,
+}
+
+impl Stream for Outgoing {
+    type Item = Result<v1::ToWorker, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        loop {
+            if let Some(message) = this.ready.pop_front() {
+                return Poll::Ready(Some(Ok(message)));
+            }
+            match ready!(this.messages.poll_recv(context)) {
+                Some(what) => to_worker::messages(what, &this.store_url, &mut this.ready),
+                None => {
+                    let end = this.end.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    return Poll::Ready(end.map(Err));
+                }
             }
         }
     }

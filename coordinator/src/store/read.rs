@@ -69,13 +69,13 @@ impl History {
     /// Reads the database at `path`, beside its writer.
     #[must_use]
     pub fn of_file(path: &Path) -> Self {
-        Self { sources: vec![Source::new(Some(path.to_owned()), Vec::new())] }
+        Self { sources: vec![Source::new(Place::File(path.to_owned(), Mutex::default()))] }
     }
 
     /// Reads the database at `path`, and what `overlay` holds on top of it.
     pub(super) fn with_overlay(path: &Path, overlay: Connection) -> Self {
         let mut history = Self::of_file(path);
-        history.sources.push(Source::new(None, vec![overlay]));
+        history.sources.push(Source::new(Place::Memory(Mutex::new(overlay))));
         history
     }
 
@@ -215,11 +215,17 @@ fn stored_points(trial: TrialRef, row: &Row<'_>) -> rusqlite::Result<Vec<StoredP
     postcard::from_bytes(&body).map_err(|_| damaged())
 }
 
-/// One database, with idle connections to it.
+/// One database.
 struct Source {
-    path: Option<PathBuf>,
-    idle: Mutex<Vec<Connection>>,
+    place: Place,
     names: Mutex<HashMap<u32, MetricName>>,
+}
+
+enum Place {
+    /// A file, and idle connections to it: each reader takes one, or opens another.
+    File(PathBuf, Mutex<Vec<Connection>>),
+    /// In memory; readers take turns.
+    Memory(Mutex<Connection>),
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -228,31 +234,40 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Source {
-    fn new(path: Option<PathBuf>, idle: Vec<Connection>) -> Self {
-        Self { path, idle: Mutex::new(idle), names: Mutex::default() }
+    fn new(place: Place) -> Self {
+        Self { place, names: Mutex::default() }
     }
 
     fn read<P: rusqlite::Params>(
         &self,
         sql: &str,
         parameters: P,
+        each: impl FnMut(&Names<'_>, &Row<'_>) -> rusqlite::Result<()>,
+    ) -> Result<(), StoreError> {
+        match &self.place {
+            Place::Memory(db) => self.read_from(&locked(db), sql, parameters, each),
+            Place::File(path, idle) => {
+                // A statement of its own: the list must not stay locked while its connection is at work.
+                let taken = locked(idle).pop();
+                let db = match taken {
+                    Some(db) => db,
+                    None => schema::open_reader(path)?,
+                };
+                let outcome = self.read_from(&db, sql, parameters, each);
+                locked(idle).push(db);
+                outcome
+            }
+        }
+    }
+
+    fn read_from<P: rusqlite::Params>(
+        &self,
+        db: &Connection,
+        sql: &str,
+        parameters: P,
         mut each: impl FnMut(&Names<'_>, &Row<'_>) -> rusqlite::Result<()>,
     ) -> Result<(), StoreError> {
-        // A database in memory has one connection: whoever reads holds the list for as long.
-        let mut guard = locked(&self.idle);
-        let (db, shared) = match (guard.pop(), &self.path) {
-            (Some(db), None) => (db, Some(guard)),
-            (Some(db), Some(_)) => {
-                drop(guard);
-                (db, None)
-            }
-            (None, Some(path)) => {
-                drop(guard);
-                (schema::open_reader(path)?, None)
-            }
-            (None, None) => return Ok(()),
-        };
-        let names = Names { db: &db, known: &self.names };
+        let names = Names { db, known: &self.names };
         let run = || -> rusqlite::Result<()> {
             let mut statement = db.prepare_cached(sql)?;
             let mut rows = statement.query(parameters)?;
@@ -261,18 +276,13 @@ impl Source {
             }
             Ok(())
         };
-        let outcome = run();
-        match shared {
-            Some(mut guard) => guard.push(db),
-            None => locked(&self.idle).push(db),
-        }
-        outcome.map_err(|source| match source {
-            rusqlite::Error::InvalidColumnType(..) => StoreError::Damaged {
-                path: self.path.clone().unwrap_or_default(),
+        run().map_err(|source| match (source, &self.place) {
+            (rusqlite::Error::InvalidColumnType(..), Place::File(path, _)) => StoreError::Damaged {
+                path: path.clone(),
                 place: "a row of the history".to_owned(),
                 what: "its checksum does not agree with its content".to_owned(),
             },
-            source => StoreError::Sqlite { what: "cannot read the history", source },
+            (source, _) => StoreError::Sqlite { what: "cannot read the history", source },
         })
     }
 }

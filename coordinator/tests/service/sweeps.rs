@@ -1,0 +1,98 @@
+//! From submission to results, over restarts.
+
+use crate::{
+    agent::{Agent, hello, whole_trial},
+    place::{Place, nothing, results, submission},
+};
+use spotsweep_coordinator::store::StoreOptions;
+use spotsweep_wire::v1::{self, to_worker, watch_response::What};
+use std::collections::BTreeSet;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweep_of_n_ends_with_exactly_n_rows_each_once_and_survives_a_restart() {
+    const TRIALS: u32 = 2500;
+    let mut place = Place::start().await;
+    let mut client = place.client().await;
+    let submitted = client.submit(submission(&nothing("n", TRIALS), 1)).await.unwrap().into_inner();
+    assert_eq!((submitted.trials, submitted.new), (u64::from(TRIALS), true));
+    let again = client.submit(submission(&nothing("n", TRIALS), 1)).await.unwrap().into_inner();
+    assert!(!again.new, "the same token submits once");
+
+    let (mut agent, first) = Agent::connect(&place.url, hello("a", 1)).await;
+    assert!(matches!(first, to_worker::Message::Welcome(_)), "{first:?}");
+    let (mut seen, mut sweeps) = (BTreeSet::new(), Vec::new());
+    while seen.len() < TRIALS as usize {
+        agent.ready(256).await;
+        for grant in agent.grants(&mut sweeps).await {
+            let number = grant.trial.unwrap().number;
+            assert!(seen.insert(number), "trial {number} is handed out once");
+            assert!(grant.params_json.contains("seed"));
+            agent.report(&grant, &["val_loss"], whole_trial(f64::from(number))).await;
+        }
+    }
+    agent.acknowledged().await;
+
+    let live = results(&mut client, "n").await;
+    let check = |rows: &[v1::Trial]| {
+        assert_eq!(rows.len(), TRIALS as usize);
+        for (number, row) in rows.iter().enumerate() {
+            assert_eq!((row.number as usize, row.state.as_str(), row.steps), (number, "completed", 2));
+            assert_eq!(row.metrics, [v1::Metric { name: "val_loss".to_owned(), value: number as f64 }]);
+            assert_eq!((row.weights_digest.len(), row.seconds, row.attempts), (64, 0.5, 1));
+        }
+    };
+    check(&live);
+    let request = v1::MetricsRequest { trial: "n/7".to_owned() };
+    let mut pages = client.metrics(request).await.unwrap().into_inner();
+    let points = pages.message().await.unwrap().unwrap().points;
+    let steps: Vec<_> = points.iter().map(|point| (point.step, point.metrics[0].value)).collect();
+    assert_eq!(steps, [(1, 8.0), (2, 7.0)]);
+
+    drop(client);
+    place.shut_down().await;
+    place.restart(StoreOptions::default()).await;
+    let mut client = place.client().await;
+    assert_eq!(results(&mut client, "n").await, live);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_is_told_of_points_and_ends_with_its_sweep() {
+    let place = Place::start().await;
+    let mut client = place.client().await;
+    client.submit(submission(&nothing("w", 1), 1)).await.unwrap();
+    let request = v1::WatchRequest { sweep: "w".to_owned() };
+    let mut watch = client.watch(request).await.unwrap().into_inner();
+    let (mut agent, _) = Agent::connect(&place.url, hello("a", 1)).await;
+    agent.ready(1).await;
+    let grants = agent.grants(&mut Vec::new()).await;
+    agent.report(&grants[0], &["val_loss"], whole_trial(3.0)).await;
+    let (mut points, mut completed, mut last_state) = (0, 0, String::new());
+    while let Some(event) = watch.message().await.unwrap() {
+        match event.what.unwrap() {
+            What::Point(_) => points += 1,
+            What::Trial(row) if row.state == "completed" => {
+                completed += 1;
+                assert_eq!(row.metrics[0].value, 3.0);
+            }
+            What::Sweep(sweep) => last_state = sweep.state,
+            What::Trial(_) | What::Notice(_) => {}
+        }
+    }
+    assert_eq!((points, completed, last_state.as_str()), (2, 1, "completed"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pause_resume_and_cancel_change_what_is_pending() {
+    let place = Place::start().await;
+    let mut client = place.client().await;
+    client.submit(submission(&nothing("c", 10), 1)).await.unwrap();
+    let target = |name: &str| v1::ControlRequest { target: name.to_owned() };
+    assert_eq!(client.pause(target("c")).await.unwrap().into_inner().trials, 10);
+    assert_eq!(client.resume(target("c")).await.unwrap().into_inner().trials, 10);
+    assert_eq!(client.cancel(target("c/3")).await.unwrap().into_inner().trials, 1);
+    assert_eq!(client.cancel(target("c")).await.unwrap().into_inner().trials, 9);
+    let explained = client.explain(v1::ExplainRequest { target: "c/3".to_owned() }).await.unwrap();
+    assert!(explained.into_inner().lines[0].contains("cancelled"));
+    let rows = results(&mut client, "c").await;
+    assert!(rows.iter().all(|row| row.state == "cancelled"));
+}
