@@ -3,6 +3,7 @@
     python3 -m unittest discover -s deploy/libtorch/tests
 """
 
+import contextlib
 import fcntl
 import io
 import os
@@ -216,6 +217,22 @@ class Verification(Case):
     def test_what_is_no_wheel_is_refused(self):
         for text in (b"x", b"x" * 100_000, fake.WHEEL_BYTES[:-400]):
             self.assert_refused(text)
+
+
+class TheServer(unittest.TestCase):
+    def said_about(self, error):
+        said = io.StringIO()
+        with fake.Server() as server, contextlib.redirect_stderr(said):
+            try:
+                raise error
+            except type(error):
+                server.handle_error(None, ("127.0.0.1", 1))
+        return said.getvalue()
+
+    def test_says_nothing_of_a_client_that_goes_away_early_but_does_of_a_defect(self):
+        for error in (ConnectionResetError(), BrokenPipeError(), ConnectionAbortedError()):
+            self.assertEqual(self.said_about(error), "")
+        self.assertIn("ZeroDivisionError", self.said_about(ZeroDivisionError()))
 
 
 class AskingPip(unittest.TestCase):
