@@ -43,7 +43,8 @@ impl Key {
     }
 
     /// A key as the user wrote it. The objective is best first, all else smallest first; a leading `-` turns
-    /// that round. `params.x` and `metrics.x` say which is meant where both have the name.
+    /// that round. `params.x` and `metrics.x` say which is meant where both have the name; alone it is the objective,
+    /// else the parameter, as in the table.
     ///
     /// # Errors
     /// If no trial has such a thing.
@@ -55,10 +56,10 @@ impl Key {
         let is_param = |name: &str| trials.iter().any(|one| trial::params(one).contains_key(name));
         let what = if let Some(column) = COLUMNS.into_iter().find(|column| *column == name) {
             What::Column(column)
+        } else if is_param(name) && name != summary.objective {
+            What::Param(name.to_owned())
         } else if is_metric(name) {
             What::Metric(name.to_owned())
-        } else if is_param(name) {
-            What::Param(name.to_owned())
         } else if let Some(metric) = name.strip_prefix("metrics.").filter(|name| is_metric(name)) {
             What::Metric(metric.to_owned())
         } else if let Some(param) = name.strip_prefix("params.").filter(|name| is_param(name)) {
@@ -68,6 +69,15 @@ impl Key {
         };
         let natural = what == What::Metric(summary.objective.clone()) && goal(summary) == Goal::Maximize;
         Ok(Self { what, descending: natural != turned })
+    }
+
+    /// The metric that it orders by, if it does.
+    #[must_use]
+    pub(crate) fn metric(&self) -> Option<&str> {
+        match &self.what {
+            What::Metric(name) => Some(name),
+            What::Column(_) | What::Param(_) => None,
+        }
     }
 
     fn value(&self, one: &Trial) -> Option<Rank> {
@@ -143,6 +153,7 @@ pub(crate) fn arrange(trials: Vec<Trial>, key: Option<&Key>, top: Option<usize>)
 mod tests {
     use super::super::fixtures::{summary, trials};
     use super::*;
+    use spotsweep_wire::v1::Metric;
 
     fn numbers(word: &str) -> Vec<u32> {
         let key = Key::parse(word, &trials(), &summary()).unwrap();
@@ -161,6 +172,22 @@ mod tests {
         assert_eq!(numbers("-params.learning_rate"), [1, 3, 4, 0, 2]);
         assert_eq!(numbers("-number"), [4, 3, 2, 1, 0]);
         assert_eq!(numbers("model"), [3, 4, 2, 0, 1]);
+    }
+
+    #[test]
+    fn of_a_parameter_and_a_metric_of_one_name_the_parameter_is_meant() {
+        let mut rows = trials();
+        for one in &mut rows {
+            one.metrics = vec![Metric { name: "learning_rate".to_owned(), value: -f64::from(one.number) }];
+        }
+        let order = |word: &str| {
+            let key = Key::parse(word, &rows, &summary()).unwrap();
+            let numbers: Vec<_> =
+                arrange(rows.clone(), Some(&key), None).iter().map(|one| one.number).collect();
+            (numbers, key.metric().map(str::to_owned))
+        };
+        assert_eq!(order("learning_rate"), (vec![0, 2, 1, 3, 4], None));
+        assert_eq!(order("metrics.learning_rate"), (vec![4, 3, 2, 1, 0], Some("learning_rate".to_owned())));
     }
 
     #[test]

@@ -13,12 +13,14 @@ use clap::Args;
 use serde_json::Value;
 use spotsweep_proto::metric::{Goal, TIMING_METRICS};
 use spotsweep_wire::v1::{SweepSummary, Trial};
+use std::collections::BTreeSet;
 
 const EXAMPLES: &str = "Examples:
   spotsweep results                                 the only sweep, best first
   spotsweep results fashion-ladder --top 5
   spotsweep results --sort learning_rate            by a parameter, smallest first
   spotsweep results --sort -seconds                 largest first
+  spotsweep results --sort metrics.learning_rate    the metric, where a parameter has the name too
   spotsweep results --format json | jq .metrics     one object a line
   spotsweep results --format csv > results.csv";
 
@@ -89,7 +91,7 @@ pub(crate) fn print(
     let mut out = Out::stdout();
     match format {
         Format::Table => {
-            out.table(&table(&trials, summary))?;
+            out.table(&table(&trials, summary, key.as_ref().and_then(Key::metric)))?;
             if trials.len() < all {
                 out::note(&format!("{} of {}", trials.len(), text::count(all as u64, "trial")));
             }
@@ -120,12 +122,18 @@ pub(crate) fn varying(trials: &[Trial]) -> Vec<String> {
     names.into_iter().filter(|(_, _, differs)| *differs || !any).map(|(name, _, _)| name).collect()
 }
 
-/// The metrics of all trials: the objective's first, then as trials report them, wall-clock ones left out.
+/// The metrics of all trials that are shown: the objective's first, then as trials report them. Wall-clock ones are left
+/// out; so is one that has the name of a parameter (`learning_rate`: the parameter is what was asked for, the metric its
+/// schedule's last value), unless it is the objective or `asked` for.
 #[must_use]
-pub(crate) fn metric_names(trials: &[Trial], objective: &str) -> Vec<String> {
+pub(crate) fn metric_names(trials: &[Trial], objective: &str, asked: Option<&str>) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
+    let params: BTreeSet<String> =
+        trials.iter().flat_map(|one| trial::params(one).into_iter().map(|(name, _)| name)).collect();
+    let hidden = |name: &str| TIMING_METRICS.contains(&name) || params.contains(name);
     for metric in trials.iter().flat_map(|one| &one.metrics) {
-        if !TIMING_METRICS.contains(&metric.name.as_str()) && !names.contains(&metric.name) {
+        let wanted = metric.name == objective || asked == Some(&metric.name) || !hidden(&metric.name);
+        if wanted && !names.contains(&metric.name) {
             names.push(metric.name.clone());
         }
     }
@@ -133,11 +141,12 @@ pub(crate) fn metric_names(trials: &[Trial], objective: &str) -> Vec<String> {
     names
 }
 
-/// The results as a table, in the order given: what varies, and what came of it.
+/// The results as a table, in the order given: what varies, and what came of it. The metric `asked` for is shown
+/// whatever it is. Of a parameter and a metric of one name, the metric's column is `metrics.NAME`.
 #[must_use]
-pub(crate) fn table(trials: &[Trial], summary: &SweepSummary) -> Table {
+pub(crate) fn table(trials: &[Trial], summary: &SweepSummary, asked: Option<&str>) -> Table {
     let params = varying(trials);
-    let metrics = metric_names(trials, &summary.objective);
+    let metrics = metric_names(trials, &summary.objective, asked);
     // What gives way first when the terminal is narrow: the last metrics, then where and how often it ran.
     let rank = |index: usize| Keep::Optional(u16::try_from(index).unwrap_or(u16::MAX).saturating_add(10));
     let mut columns = vec![
@@ -151,7 +160,8 @@ pub(crate) fn table(trials: &[Trial], summary: &SweepSummary) -> Table {
         Column::new(name, align, if index < 4 { Keep::Cut(8) } else { rank(index + 100) })
     }));
     columns.extend(metrics.iter().enumerate().map(|(index, name)| {
-        Column::new(name, Align::Right, if index == 0 { Keep::Always } else { rank(index) })
+        let title = if params.contains(name) { format!("metrics.{name}") } else { name.clone() };
+        Column::new(&title, Align::Right, if index == 0 { Keep::Always } else { rank(index) })
     }));
     columns.push(Column::new("steps", Align::Right, Keep::Optional(5)));
     columns.push(Column::new("attempts", Align::Right, Keep::Optional(7)));
@@ -187,17 +197,52 @@ pub(crate) fn goal(summary: &SweepSummary) -> Goal {
 mod tests {
     use super::super::fixtures::{summary, trials};
     use super::*;
+    use spotsweep_wire::v1::Metric;
 
     fn shown(width: Option<usize>) -> String {
         let summary = summary();
         let sorted = arrange(trials(), Some(&Key::objective(&summary)), None);
-        anstream::adapter::strip_str(&table(&sorted, &summary).render(width).text).to_string()
+        anstream::adapter::strip_str(&table(&sorted, &summary, None).render(width).text).to_string()
     }
 
     #[test]
     fn the_table_is_best_first_and_shows_what_varies() {
         insta::assert_snapshot!(shown(None));
         insta::assert_snapshot!(shown(Some(60)));
+    }
+
+    /// The header of a sweep whose trials report a metric called `learning_rate`, which is a parameter too.
+    fn header(objective: &str, asked: Option<&str>) -> Vec<String> {
+        let mut found = trials();
+        for one in &mut found {
+            one.metrics.insert(0, Metric { name: "learning_rate".to_owned(), value: 0.003 });
+        }
+        let summary = SweepSummary { objective: objective.to_owned(), ..summary() };
+        let text = table(&found, &summary, asked).render(None).text;
+        let header = anstream::adapter::strip_str(&text).to_string();
+        header.lines().next().unwrap().split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_metric_with_the_name_of_a_parameter_has_a_column_of_its_own_only_when_asked_for() {
+        let rates = |header: Vec<String>| {
+            header.into_iter().filter(|name| name.contains("learning_rate")).collect::<Vec<_>>()
+        };
+        assert_eq!(rates(header("val_accuracy", None)), ["learning_rate"]);
+        let both = ["learning_rate", "metrics.learning_rate"];
+        assert_eq!(rates(header("val_accuracy", Some("learning_rate"))), both);
+        assert_eq!(rates(header("learning_rate", None)), both, "the objective is always shown");
+    }
+
+    #[test]
+    fn rows_for_programs_keep_parameters_and_metrics_apart() {
+        let mut one = trials().remove(0);
+        one.metrics = vec![Metric { name: "learning_rate".to_owned(), value: 0.003 }];
+        let row: Value = serde_json::from_str(&trial::row(&one).to_json_line()).unwrap();
+        assert_eq!(
+            (&row["params"]["learning_rate"], &row["metrics"]["learning_rate"]),
+            (&0.01.into(), &0.003.into())
+        );
     }
 
     #[test]
