@@ -10,8 +10,8 @@ use crate::{
     time::Time,
     trial::{Failure, Label, Trial},
     views::{
-        Best, CheckpointView, DeviceView, FailureView, LinkView, PlaceView, SweepView, Totals, TrialView,
-        WorkerView,
+        Best, CheckpointView, DeviceView, FailureView, HeldView, LinkView, PlaceView, SweepView, Totals,
+        TrialView, WorkerView,
     },
     worker::{Link, Worker},
 };
@@ -53,6 +53,15 @@ impl State {
             best: best == Some(index),
         });
         views.collect()
+    }
+
+    /// What a worker holds; every one of its leases is also its trial's.
+    fn held(&self, worker: &Worker) -> Vec<HeldView> {
+        let held = worker.leases.iter().filter_map(|&trial| {
+            let lease = self.sweep(trial.sweep)?.trials.get(trial.number)?.lease.as_ref()?;
+            Some(HeldView { trial, device: lease.device })
+        });
+        held.collect()
     }
 
     fn worker_view(&self, worker: &Worker) -> LinkView {
@@ -187,7 +196,7 @@ impl Engine {
             joined_at: worker.joined_at,
             expires_at: worker.expires_at,
             applied_seq: worker.applied_seq.unwrap_or(0),
-            leases: worker.leases.iter().copied().collect(),
+            leases: self.state.held(worker),
         })
     }
 

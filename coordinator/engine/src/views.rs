@@ -294,8 +294,17 @@ pub struct WorkerView {
     pub expires_at: Time,
     /// Reports up to here are applied.
     pub applied_seq: u64,
-    /// Trials whose leases it holds.
-    pub leases: Vec<TrialRef>,
+    /// The leases that it holds.
+    pub leases: Vec<HeldView>,
+}
+
+/// A lease that a worker holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldView {
+    /// The trial.
+    pub trial: TrialRef,
+    /// On which device: an index into the worker's `devices`.
+    pub device: u16,
 }
 
 /// Counters of the whole engine since its journal began.

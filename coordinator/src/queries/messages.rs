@@ -123,9 +123,10 @@ pub fn worker(view: &WorkerView, name_of: impl Fn(TrialRef) -> String) -> v1::Wo
         LinkView::Gone { since } => ("gone", Some(since)),
     };
     let mut devices: Vec<v1::DeviceSummary> = view.devices.iter().map(device_summary).collect();
-    // The engine knows leases by worker; with one device, the usual case, they are that device's.
-    if let Some(first) = devices.first_mut() {
-        first.trials = view.leases.iter().map(|trial| name_of(*trial)).collect();
+    for held in &view.leases {
+        if let Some(device) = devices.get_mut(usize::from(held.device)) {
+            device.trials.push(name_of(held.trial));
+        }
     }
     v1::WorkerSummary {
         name: view.name.to_string(),
@@ -186,4 +187,41 @@ pub fn checkpoint_ref(reference: &CheckpointRef) -> v1::Checkpoint {
 #[must_use]
 pub fn checkpoint(view: &CheckpointView) -> v1::Checkpoint {
     v1::Checkpoint { best: view.best, ..checkpoint_ref(&view.reference) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spotsweep_engine::{SweepId, WorkerId, views::HeldView};
+    use spotsweep_proto::ids::{DeviceName, Incarnation, WorkerName};
+
+    #[test]
+    fn every_trial_stands_at_the_device_that_trains_it() {
+        let device = |name: &str| DeviceView {
+            device: Device {
+                name: DeviceName::new(name).unwrap(),
+                kind: DeviceKind::Cuda,
+                model: String::new(),
+                memory_bytes: 0,
+            },
+            credits: 0,
+            leases: 0,
+        };
+        let held = |number, device| HeldView { trial: TrialRef { sweep: SweepId(0), number }, device };
+        let view = WorkerView {
+            id: WorkerId(1),
+            name: WorkerName::new("w").unwrap(),
+            incarnation: Incarnation(1),
+            machine: Machine::default(),
+            devices: vec![device("cuda:0"), device("cuda:1"), device("cuda:2")],
+            link: LinkView::Gone { since: Time(0) },
+            joined_at: Time(0),
+            expires_at: Time(0),
+            applied_seq: 0,
+            leases: vec![held(3, 1), held(4, 0), held(5, 1)],
+        };
+        let summary = worker(&view, |trial| format!("s/{}", trial.number));
+        let trials: Vec<_> = summary.devices.into_iter().map(|device| device.trials).collect();
+        assert_eq!(trials, [vec!["s/4"], vec!["s/3", "s/5"], vec![]]);
+    }
 }

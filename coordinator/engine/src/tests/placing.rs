@@ -34,6 +34,34 @@ fn higher_priority_goes_first_and_equals_share() {
 }
 
 #[test]
+fn a_worker_says_which_device_holds_which_lease() {
+    let mut world = World::new();
+    let devices = vec![device(DeviceKind::Cpu, 8 * GIB), device(DeviceKind::Cuda, 8 * GIB)];
+    let session = world.join_with("two", devices, 2);
+    world.submit(spec(4));
+    let granted = world.granted();
+    let mut expected: Vec<_> = granted.iter().map(|(_, device, grant)| (grant.trial, *device)).collect();
+    expected.sort_unstable();
+    let held = |world: &World| {
+        let worker = world.engine.workers().next().unwrap();
+        let held: Vec<_> = worker.leases.iter().map(|held| (held.trial, held.device)).collect();
+        for (index, device) in worker.devices.iter().enumerate() {
+            let here = held.iter().filter(|(_, device)| usize::from(*device) == index).count();
+            assert_eq!(device.leases as usize, here);
+        }
+        held
+    };
+    assert_eq!(held(&world), expected);
+    assert_eq!(expected.iter().filter(|(_, device)| *device == 1).count(), 2);
+    let (_, gone, grant) = &granted[0];
+    let lease = Held { trial: grant.trial, epoch: grant.epoch };
+    world.started(session, lease);
+    world.finished(session, lease);
+    expected.retain(|held| *held != (lease.trial, *gone));
+    assert_eq!(held(&world), expected);
+}
+
+#[test]
 fn a_trial_goes_only_where_kind_and_memory_fit() {
     let mut world = World::new();
     world.join_with("small", vec![device(DeviceKind::Cuda, 8 * GIB)], 1);
