@@ -18,6 +18,8 @@ pub const NAME_BYTES: usize = 128;
 pub const METRICS_PER_REPORT: usize = 256;
 /// Most different metric names in one trial.
 pub const METRICS_PER_TRIAL: usize = 1024;
+/// Most steps of one trial. Far above what anybody trains, and far below where a journal or a JSON reader loses digits.
+pub const STEPS_PER_TRIAL: u64 = 1_000_000_000_000;
 /// Longest line of the trainer protocol, in bytes, without its newline.
 pub const LINE_BYTES: usize = 1 << 20;
 /// Longest text of a failure that is kept, in bytes.

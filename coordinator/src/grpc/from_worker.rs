@@ -155,16 +155,17 @@ fn report(report: v1::Report, names: usize) -> Result<Report, Problem> {
     use v1::report::Body;
     let body = match report.body.ok_or_else(|| missing("a report's body"))? {
         Body::Started(started) => {
-            ReportBody::Started { step: started.step, total_steps: started.total_steps }
+            let total_steps = started.total_steps.map(steps).transpose()?;
+            ReportBody::Started { step: steps(started.step)?, total_steps }
         }
         Body::Progress(progress) => ReportBody::Progress {
-            step: progress.step,
+            step: steps(progress.step)?,
             data_epoch: finite(progress.data_epoch),
             metrics: metrics(&progress.names, &progress.values, names)?,
         },
         Body::Checkpoint(found) => ReportBody::Checkpoint(checkpoint(&found)?),
         Body::Finished(finished) => ReportBody::Finished {
-            step: finished.step,
+            step: steps(finished.step)?,
             metrics: metrics(&finished.names, &finished.values, names)?,
             weights_digest: match finished.weights_digest.len() {
                 0 => None,
@@ -173,13 +174,13 @@ fn report(report: v1::Report, names: usize) -> Result<Report, Problem> {
             seconds: seconds(finished.seconds),
         },
         Body::Failed(failed) => ReportBody::Failed {
-            step: failed.step,
+            step: steps(failed.step)?,
             kind: failure_kind(failed.kind())?,
             message: cut(failed.message, limits::FAILURE_TEXT_BYTES),
             seconds: seconds(failed.seconds),
         },
         Body::Released(released) => {
-            ReportBody::Released { step: released.step, seconds: seconds(released.seconds) }
+            ReportBody::Released { step: steps(released.step)?, seconds: seconds(released.seconds) }
         }
     };
     Ok(Report { trial: trial(report.trial)?, epoch: Epoch(report.epoch), body })
@@ -208,12 +209,20 @@ fn checkpoint(found: &v1::Checkpoint) -> Result<CheckpointRef, Problem> {
         return Err(too_many("parts of a checkpoint", found.parts.len(), PARTS_PER_CHECKPOINT));
     }
     Ok(CheckpointRef {
-        step: found.step,
+        step: steps(found.step)?,
         manifest: digest(&found.manifest)?,
         parts: found.parts.iter().map(|part| digest(part)).collect::<Result<_, _>>()?,
         bytes: found.bytes,
         last: found.last,
     })
+}
+
+/// A number of steps; the history keeps none that is larger.
+fn steps(steps: u64) -> Result<u64, Problem> {
+    if steps > limits::STEPS_PER_TRIAL {
+        return Err(bad(format!("step {steps} of a trial; at most {} are taken", limits::STEPS_PER_TRIAL)));
+    }
+    Ok(steps)
 }
 
 fn digest(bytes: &[u8]) -> Result<Digest, Problem> {
@@ -337,6 +346,30 @@ mod tests {
             assert!(report_batch(batch(body.clone())).is_err(), "{body:?}");
         }
         assert!(report_batch(v1::ReportBatch { first_seq: 0, ..batch(None) }).is_err());
+    }
+
+    #[test]
+    fn a_step_beyond_the_limit_is_refused_wherever_it_stands() {
+        let bodies = |step: u64| {
+            let manifest = vec![1; 32].into();
+            let kind = v1::FailureKind::Crashed.into();
+            [
+                Body::Started(v1::Started { step, total_steps: None }),
+                Body::Started(v1::Started { step: 0, total_steps: Some(step) }),
+                Body::Progress(v1::Progress { step, ..v1::Progress::default() }),
+                Body::Checkpoint(v1::Checkpoint { step, manifest, ..v1::Checkpoint::default() }),
+                Body::Finished(v1::Finished { step, ..v1::Finished::default() }),
+                Body::Failed(v1::Failed { step, kind, ..v1::Failed::default() }),
+                Body::Released(v1::Released { step, ..v1::Released::default() }),
+            ]
+        };
+        for body in bodies(limits::STEPS_PER_TRIAL) {
+            assert!(report_batch(batch(Some(body.clone()))).is_ok(), "{body:?}");
+        }
+        for body in bodies(limits::STEPS_PER_TRIAL + 1).into_iter().chain(bodies(u64::MAX)) {
+            let refused = report_batch(batch(Some(body.clone()))).unwrap_err();
+            assert_eq!(refused.code, Code::BadRequest, "{body:?}");
+        }
     }
 
     #[test]

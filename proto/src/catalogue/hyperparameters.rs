@@ -1,7 +1,7 @@
 //! Every hyperparameter: type, range, default, source, and what it applies to. A table, no decisions.
 
 use super::models::ModelKind::{self, Cnn, FixedCnn, Logistic, Mlp, Noop, Softmax};
-use crate::value::ParamValue;
+use crate::{limits::STEPS_PER_TRIAL, value::ParamValue};
 
 /// One row of the catalogue.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -171,7 +171,7 @@ pub const HYPERPARAMETERS: &[Hyperparameter] = &[
         "the data set; noop needs none", ""),
     row("epochs", ALL, Kind::Int { min: 1, max: 100_000 }, DefaultValue::Always(Literal::Int(5)),
         "passes over the training split; not together with steps; noop counts one step an epoch", ""),
-    row("steps", ALL, Kind::Int { min: 1, max: 1_000_000_000_000 }, DefaultValue::Always(Literal::Null),
+    row("steps", ALL, Kind::Int { min: 1, max: STEPS_PER_TRIAL as i64 }, DefaultValue::Always(Literal::Null),
         "optimizer steps, instead of epochs", ""),
     row("seed", ALL, Kind::Int { min: 0, max: i64::MAX }, DefaultValue::Always(Literal::Int(0)),
         "seed of initial weights, split, order of samples and dropout", ""),

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     catalogue::{Hyperparameter, hyperparameters::Kind, listed, nearest},
     ids::{DataName, MetricName, SweepName},
-    limits::TRIALS_PER_SWEEP,
+    limits::{STEPS_PER_TRIAL, TRIALS_PER_SWEEP},
     metric::{Goal, Objective},
     train::Length,
     value::ParamValue,
@@ -362,7 +362,7 @@ fn checkpoint(node: &Node, report: &mut Report<'_>) -> CheckpointPolicy {
         }
         _ => None,
     });
-    let steps = section.integer("every_steps", 1..=1_000_000_000_000, report);
+    let steps = section.integer("every_steps", 1..=STEPS_PER_TRIAL as i64, report);
     let seconds = section.number("every_s", 0.1..=LONGEST_S, report);
     if let (Some(_), Some(entry)) = (section.get("every_steps"), section.get("every_s")) {
         report.error_hint(

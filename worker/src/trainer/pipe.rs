@@ -131,4 +131,63 @@ mod tests {
         let (_, error) = read(&vec![b'x'; 3 * LINE_BYTES]).await;
         assert!(matches!(error, Some(PipeError::TooLong { excerpt }) if excerpt.len() < 200));
     }
+
+    #[tokio::test]
+    async fn a_last_line_without_its_newline_is_no_message() {
+        let line = serde_json::to_string(&FromTrainer::Stopped { epoch: Epoch(3), step: 9 }).unwrap();
+        for length in 0..=line.len() {
+            let text = format!("{line}\n{}", &line[..length]);
+            let (count, error) = read(text.as_bytes()).await;
+            assert!(count == 1 && error.is_none(), "{length}: {error:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_line_of_exactly_the_limit_is_taken() {
+        let mut line = serde_json::to_vec(&FromTrainer::Stopped { epoch: Epoch(3), step: 9 }).unwrap();
+        // Blanks at the end are JSON's own.
+        line.resize(LINE_BYTES, b' ');
+        let whole = [&line[..], b"\n"].concat();
+        assert!(matches!(read(&whole).await, (1, None)));
+        let longer = [&line[..], b" \n"].concat();
+        assert!(matches!(read(&longer).await, (0, Some(PipeError::TooLong { .. }))));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_comes_in_whatever_pieces_ends_and_is_kept_within_the_limit(
+            pieces in proptest::collection::vec(piece(), 0..8),
+            width in 1..64_usize,
+        ) {
+            let bytes = pieces.concat();
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async {
+                let (near, mut far) = tokio::io::duplex(width);
+                let writing = async move {
+                    // The reader may have given up.
+                    let _gone = tokio::io::AsyncWriteExt::write_all(&mut far, &bytes).await;
+                };
+                let reading = async {
+                    let mut messages = Messages::new(near);
+                    let mut ended = false;
+                    while !ended {
+                        ended = !matches!(messages.next().await, Ok(Some(_)));
+                        assert!(messages.buffer.len() <= LINE_BYTES + (8 << 10));
+                    }
+                };
+                tokio::join!(writing, reading);
+            });
+        }
+    }
+
+    fn piece() -> impl proptest::strategy::Strategy<Value = Vec<u8>> {
+        use proptest::prelude::*;
+        let line = serde_json::to_vec(&FromTrainer::Stopped { epoch: Epoch(3), step: 9 }).unwrap();
+        prop_oneof![
+            Just([&line[..], b"\n"].concat()),
+            Just(line),
+            Just(b"\r\n".to_vec()),
+            proptest::collection::vec(any::<u8>(), 0..200),
+        ]
+    }
 }

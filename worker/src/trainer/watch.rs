@@ -5,7 +5,7 @@ use crate::attempt::Progress;
 use spotsweep_proto::{
     digest::Digest,
     ids::{Epoch, MetricName, NameError},
-    limits::{METRICS_PER_REPORT, METRICS_PER_TRIAL},
+    limits::{METRICS_PER_REPORT, METRICS_PER_TRIAL, STEPS_PER_TRIAL},
     line::{CheckpointFiles, FailureKind, FromTrainer},
 };
 use std::{
@@ -39,6 +39,8 @@ pub(crate) enum Breach {
     Backwards { from: u64, to: u64 },
     #[error("it started at step {found} instead of step {wanted}")]
     FirstStep { found: u64, wanted: u64 },
+    #[error("it spoke of step {0}; {STEPS_PER_TRIAL} is the limit")]
+    Steps(u64),
     #[error("it reported {0} metrics at once; {METRICS_PER_REPORT} is the limit")]
     Metrics(usize),
     #[error("it reported more than {METRICS_PER_TRIAL} different metrics")]
@@ -98,6 +100,7 @@ impl Watch {
                 if step != self.first_step {
                     return Err(Breach::FirstStep { found: step, wanted: self.first_step });
                 }
+                check_limit(total_steps.unwrap_or(0))?;
                 self.started = true;
                 Ok(Said::Started { step, total_steps })
             }
@@ -124,11 +127,13 @@ impl Watch {
             }
             FromTrainer::Stopped { epoch, step } => {
                 self.check_epoch("stopped", epoch)?;
+                check_limit(step)?;
                 self.step = self.step.max(step);
                 Ok(Said::Stopped { step })
             }
             FromTrainer::Failed { epoch, step, reason, message } => {
                 self.check_epoch("failed", epoch)?;
+                check_limit(step)?;
                 self.step = self.step.max(step);
                 Ok(Said::Failed { step, kind: reason, message })
             }
@@ -144,6 +149,7 @@ impl Watch {
         if !self.started {
             return Err(Breach::NotStarted { said });
         }
+        check_limit(step)?;
         if step < self.step {
             return Err(Breach::Backwards { from: self.step, to: step });
         }
@@ -190,6 +196,11 @@ impl Watch {
         }
         Ok(named)
     }
+}
+
+/// The coordinator takes no larger ones.
+fn check_limit(step: u64) -> Result<(), Breach> {
+    if step <= STEPS_PER_TRIAL { Ok(()) } else { Err(Breach::Steps(step)) }
 }
 
 #[cfg(test)]
@@ -256,6 +267,29 @@ mod tests {
     }
 
     #[test]
+    fn a_step_beyond_the_limit_is_a_breach_wherever_it_stands() {
+        let beyond = STEPS_PER_TRIAL + 1;
+        let mut fresh = watch();
+        let start = FromTrainer::Started { epoch: EPOCH, step: 10, total_steps: Some(beyond) };
+        assert!(matches!(fresh.hear(start), Err(Breach::Steps(_))));
+        let mut watch = watch();
+        started(&mut watch);
+        let failed = FromTrainer::Failed {
+            epoch: EPOCH,
+            step: beyond,
+            reason: FailureKind::Internal,
+            message: String::new(),
+        };
+        for message in
+            [report(beyond, &json!({})), FromTrainer::Stopped { epoch: EPOCH, step: u64::MAX }, failed]
+        {
+            assert!(matches!(watch.hear(message), Err(Breach::Steps(_))));
+        }
+        assert_eq!(watch.step(), 10);
+        assert!(watch.hear(report(STEPS_PER_TRIAL, &json!({}))).is_ok());
+    }
+
+    #[test]
     fn checkpoint_files_outside_the_jobs_folder_are_a_breach() {
         let mut watch = watch();
         started(&mut watch);
@@ -267,5 +301,111 @@ mod tests {
             assert!(matches!(checkpoint(path), Err(Breach::Outside(_))), "{path}");
         }
         assert!(checkpoint("/scratch/1/w").is_ok());
+    }
+
+    #[test]
+    fn nothing_of_a_job_comes_before_its_start_and_ready_never_in_it() {
+        let files =
+            || CheckpointFiles { step: 12, weights: "/scratch/1/w".into(), state: "/scratch/1/s".into() };
+        let done = || FromTrainer::Done {
+            epoch: EPOCH,
+            step: 12,
+            metrics: serde_json::Map::new(),
+            weights_digest: Digest([0; 32]),
+        };
+        let ready = || FromTrainer::Ready {
+            protocol: 1,
+            trainer: String::new(),
+            libtorch: String::new(),
+            devices: Vec::new(),
+        };
+        let mut watch = watch();
+        let checkpoint = FromTrainer::Checkpoint { epoch: EPOCH, files: files(), last: false };
+        assert!(matches!(watch.hear(checkpoint), Err(Breach::NotStarted { said: "checkpoint" })));
+        assert!(matches!(watch.hear(done()), Err(Breach::NotStarted { said: "done" })));
+        assert!(matches!(watch.hear(ready()), Err(Breach::Ready)));
+        started(&mut watch);
+        assert!(matches!(watch.hear(ready()), Err(Breach::Ready)));
+        assert!(watch.hear(done()).is_ok());
+    }
+
+    mod whatever_is_said {
+        use super::*;
+        use proptest::{collection::vec, prelude::*};
+
+        fn step() -> impl Strategy<Value = u64> {
+            prop_oneof![8 => 8..16_u64, 1 => Just(u64::MAX), 1 => any::<u64>()]
+        }
+
+        fn metrics() -> impl Strategy<Value = serde_json::Map<String, serde_json::Value>> {
+            let value = prop_oneof![Just(json!(0.5)), Just(json!(null)), Just(json!("x")), Just(json!([1]))];
+            let name = prop_oneof![Just("loss".to_owned()), ".{0,8}"];
+            vec((name, value), 0..4).prop_map(|pairs| pairs.into_iter().collect())
+        }
+
+        fn path() -> impl Strategy<Value = PathBuf> {
+            prop_oneof![
+                Just("/scratch/1/w".into()),
+                Just("/scratch/1/../2".into()),
+                ".{0,12}".prop_map(PathBuf::from)
+            ]
+        }
+
+        fn message() -> impl Strategy<Value = FromTrainer> {
+            let epoch = || prop_oneof![6 => Just(EPOCH), 1 => any::<u64>().prop_map(Epoch)];
+            prop_oneof![
+                (epoch(), step(), any::<Option<u64>>()).prop_map(|(epoch, step, total_steps)| {
+                    FromTrainer::Started { epoch, step, total_steps }
+                }),
+                (epoch(), step(), any::<f64>(), metrics()).prop_map(|(epoch, step, data_epoch, metrics)| {
+                    FromTrainer::Report { epoch, step, data_epoch, metrics }
+                }),
+                (epoch(), step(), path(), path(), any::<bool>()).prop_map(
+                    |(epoch, step, weights, state, last)| {
+                        let files = CheckpointFiles { step, weights, state };
+                        FromTrainer::Checkpoint { epoch, files, last }
+                    }
+                ),
+                (epoch(), step(), metrics()).prop_map(|(epoch, step, metrics)| {
+                    FromTrainer::Done { epoch, step, metrics, weights_digest: Digest([0; 32]) }
+                }),
+                (epoch(), step()).prop_map(|(epoch, step)| FromTrainer::Stopped { epoch, step }),
+                (epoch(), step(), ".{0,8}").prop_map(|(epoch, step, message)| {
+                    FromTrainer::Failed { epoch, step, reason: FailureKind::Internal, message }
+                }),
+            ]
+        }
+
+        proptest! {
+            #[test]
+            fn what_is_passed_on_keeps_to_the_protocol(messages in vec(message(), 0..40)) {
+                let mut watch = watch();
+                let (mut begun, mut last) = (false, None);
+                for message in messages {
+                    match watch.hear(message) {
+                        Ok(Said::Started { step, .. }) => {
+                            prop_assert!(!begun && step == 10);
+                            begun = true;
+                        }
+                        Ok(Said::Progress(progress)) => {
+                            prop_assert!(begun && last.is_none_or(|last| last < progress.step));
+                            prop_assert!(progress.data_epoch.is_finite());
+                            prop_assert!(progress.metrics.iter().all(|(_, value)| value.is_finite()));
+                            last = Some(progress.step);
+                        }
+                        Ok(Said::Checkpoint { files, .. }) => {
+                            for path in [files.weights, files.state] {
+                                let inside = path.starts_with("/scratch/1/");
+                                prop_assert!(begun && inside && !path.to_string_lossy().contains(".."));
+                            }
+                        }
+                        Ok(Said::Done { metrics, .. }) => {
+                            prop_assert!(begun && metrics.iter().all(|(_, value)| value.is_finite()));
+                        }
+                        Ok(Said::Stopped { .. } | Said::Failed { .. }) | Err(_) => {}
+                    }
+                }
+            }
+        }
     }
 }

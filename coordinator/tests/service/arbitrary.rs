@@ -1,0 +1,275 @@
+//! Well-formed messages that make no sense: whatever agents say, the conversion refuses it or the engine survives it.
+
+use proptest::{collection::vec, option, prelude::*};
+use spotsweep_coordinator::grpc::from_worker;
+use spotsweep_engine::{
+    Action, Config, Engine, Event, RequestId, SessionId, Time,
+    event::{Command, Target},
+};
+use spotsweep_proto::spec;
+use spotsweep_wire::{
+    WORKER_PROTOCOL,
+    v1::{self, from_worker::Message, report::Body},
+};
+
+/// Connections at a time.
+const SESSIONS: u64 = 3;
+
+/// Small numbers that hit something, and those at the ends of the range.
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![8 => 0..6_u64, 1 => Just(u64::MAX), 1 => Just(u64::MAX - 1), 1 => any::<u64>()]
+}
+
+fn small() -> impl Strategy<Value = u32> {
+    prop_oneof![8 => 0..4_u32, 1 => Just(u32::MAX), 1 => any::<u32>()]
+}
+
+fn float() -> impl Strategy<Value = f64> {
+    prop_oneof![4 => -2.0..2.0, 1 => Just(f64::NAN), 1 => Just(f64::INFINITY), 1 => any::<f64>()]
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        6 => proptest::sample::select(vec!["cpu", "val_loss", "cuda:0", "w"]).prop_map(str::to_owned),
+        1 => ".{0,20}",
+        1 => (0..300_usize).prop_map(|length| "x".repeat(length)),
+    ]
+}
+
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![6 => (0..3_u8).prop_map(|byte| vec![byte; 32]), 1 => vec(any::<u8>(), 0..40)]
+}
+
+fn key() -> impl Strategy<Value = Option<v1::TrialKey>> {
+    let key = (small(), small()).prop_map(|(sweep, number)| v1::TrialKey { sweep, number });
+    prop_oneof![9 => key.prop_map(Some), 1 => Just(None)]
+}
+
+fn hello() -> impl Strategy<Value = v1::Hello> {
+    let device = (text(), 0..4_i32, text(), number())
+        .prop_map(|(name, kind, model, memory_bytes)| v1::Device { name, kind, model, memory_bytes });
+    let held =
+        (key(), number(), small()).prop_map(|(trial, epoch, device)| v1::HeldLease { trial, epoch, device });
+    let incarnation = prop_oneof![6 => (0..3_u8).prop_map(|byte| vec![byte; 16]), 1 => bytes()];
+    let protocol = prop_oneof![9 => Just(WORKER_PROTOCOL), 1 => any::<u32>()];
+    let machine = option::of(text().prop_map(|host| v1::Machine { host, ..v1::Machine::default() }));
+    (protocol, text(), incarnation, vec(device, 0..3), machine, vec(held, 0..4)).prop_map(
+        |(protocol, name, incarnation, devices, machine, held)| v1::Hello {
+            protocol,
+            name,
+            incarnation: incarnation.into(),
+            devices,
+            machine,
+            held,
+        },
+    )
+}
+
+fn metrics() -> impl Strategy<Value = (Vec<u32>, Vec<f64>)> {
+    prop_oneof![
+        6 => vec((0..2_u32, float()), 0..4).prop_map(|pairs| pairs.into_iter().unzip()),
+        1 => (vec(small(), 0..4), vec(float(), 0..4)),
+    ]
+}
+
+fn body() -> impl Strategy<Value = Option<Body>> {
+    let started = (number(), option::of(number()))
+        .prop_map(|(step, total_steps)| Body::Started(v1::Started { step, total_steps }));
+    let progress = (number(), float(), metrics()).prop_map(|(step, data_epoch, (names, values))| {
+        Body::Progress(v1::Progress { step, data_epoch, names, values })
+    });
+    let checkpoint = (number(), bytes(), vec(bytes(), 0..3), number(), any::<bool>()).prop_map(
+        |(step, manifest, parts, bytes, last)| {
+            let parts = parts.into_iter().map(Into::into).collect();
+            Body::Checkpoint(v1::Checkpoint {
+                step,
+                manifest: manifest.into(),
+                parts,
+                bytes,
+                last,
+                best: last,
+            })
+        },
+    );
+    let finished = (number(), metrics(), bytes(), float()).prop_map(
+        |(step, (names, values), weights_digest, seconds)| {
+            Body::Finished(v1::Finished {
+                step,
+                names,
+                values,
+                weights_digest: weights_digest.into(),
+                seconds,
+            })
+        },
+    );
+    let failed = (number(), 0..12_i32, text(), float())
+        .prop_map(|(step, kind, message, seconds)| Body::Failed(v1::Failed { step, kind, message, seconds }));
+    let released =
+        (number(), float()).prop_map(|(step, seconds)| Body::Released(v1::Released { step, seconds }));
+    let any = prop_oneof![started, progress, checkpoint, finished, failed, released];
+    prop_oneof![19 => any.prop_map(Some), 1 => Just(None)]
+}
+
+fn message() -> impl Strategy<Value = Message> {
+    let report = (key(), number(), body()).prop_map(|(trial, epoch, body)| v1::Report { trial, epoch, body });
+    let names = prop_oneof![
+        6 => Just(vec!["val_loss".to_owned(), "other".to_owned()]),
+        1 => vec(text(), 0..3),
+    ];
+    let batch = (number(), names, vec(report, 0..5)).prop_map(|(first_seq, metric_names, reports)| {
+        Message::Reports(v1::ReportBatch { first_seq, metric_names, reports })
+    });
+    prop_oneof![
+        3 => hello().prop_map(Message::Hello),
+        1 => Just(Message::Heartbeat(v1::Heartbeat {})),
+        4 => (small(), small()).prop_map(|(device, credits)| Message::Ready(v1::Ready { device, credits })),
+        8 => batch,
+        1 => Just(Message::Goodbye(v1::Goodbye {})),
+    ]
+}
+
+/// What happens besides.
+#[derive(Debug, Clone)]
+enum Turn {
+    Says(u64, Message),
+    /// A report that is in order but for what it says: numbered and under the epoch of a lease that was granted.
+    Reports(u64, usize, Body),
+    Seconds(f64),
+    Command(Command),
+}
+
+fn turn() -> impl Strategy<Value = Turn> {
+    let session = || 0..SESSIONS;
+    prop_oneof![
+        8 => (session(), message()).prop_map(|(session, message)| Turn::Says(session, message)),
+        6 => (session(), any::<usize>(), body().prop_filter_map("a body", |body| body))
+            .prop_map(|(session, lease, body)| Turn::Reports(session, lease, body)),
+        2 => (0.0..40.0).prop_map(Turn::Seconds),
+        1 => proptest::sample::select(vec![Command::Pause, Command::Resume]).prop_map(Turn::Command),
+    ]
+}
+
+/// The engine and its connections, as the service and the driver keep them.
+struct World {
+    engine: Engine,
+    now: Time,
+    /// Of each place the open connection, how many devices it has, the number of its next report.
+    open: Vec<Option<(SessionId, usize, u64)>>,
+    next_session: u64,
+    /// Leases ever granted.
+    granted: Vec<(spotsweep_engine::TrialRef, u64)>,
+}
+
+impl World {
+    fn new() -> Self {
+        let source = "name: s\nmethod: random\nrun_cap: 3\nmetric: {name: val_loss, goal: minimize}\n\
+                      parameters:\n  seed: {min: 0, max: 1000000}\ntrain: {model: noop, steps: 1}\n\
+                      retry: {max_failures: 5, backoff_s: 1}\n";
+        let mut world = Self {
+            engine: Engine::new(Config::default()),
+            now: Time(1_000_000),
+            open: vec![None; SESSIONS as usize],
+            next_session: 1,
+            granted: Vec::new(),
+        };
+        let spec = spec::parse(source.as_bytes(), "sweep.yaml").unwrap();
+        world.step(Event::Submit { request: RequestId(1), token: 1, spec: Box::new(spec) });
+        world
+    }
+
+    fn step(&mut self, event: Event) {
+        let mut actions = Vec::new();
+        self.engine.step(self.now, event.clone(), &mut actions);
+        if let Err(violation) = self.engine.check() {
+            panic!("after {event:?}: {violation}");
+        }
+        for action in actions {
+            match action {
+                Action::Grant { grant, .. } => self.granted.push((grant.trial, grant.epoch.0)),
+                Action::Welcome { session, applied_seq, .. } => {
+                    let open = self.open.iter_mut().flatten().find(|(open, _, _)| *open == session);
+                    open.expect("a welcome for an open connection").2 = applied_seq.saturating_add(1);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// As the service does: a first message that is no good hello is rejected, what is malformed ends the connection.
+    fn says(&mut self, place: usize, message: Message) {
+        let Some((session, devices, _)) = self.open[place] else {
+            if let Message::Hello(hello) = message
+                && let Ok(hello) = from_worker::hello(hello)
+            {
+                // A new connection of the same process ends the older one, as the driver's table of sessions does.
+                let session = SessionId(self.next_session);
+                self.next_session += 1;
+                self.open[place] = Some((session, hello.devices.len(), 1));
+                self.step(Event::Joined { session, hello: Box::new(hello) });
+            }
+            return;
+        };
+        let event = match message {
+            Message::Heartbeat(v1::Heartbeat {}) => Some(Event::Tick { heard: vec![session] }),
+            Message::Goodbye(v1::Goodbye {}) => None,
+            Message::Ready(ready) => from_worker::device_index(ready.device, devices)
+                .ok()
+                .map(|device| Event::Ready { session, device, credits: ready.credits }),
+            Message::Reports(batch) => {
+                from_worker::report_batch(batch).ok().map(|batch| Event::Reports { session, batch })
+            }
+            Message::Hello(_) => None,
+        };
+        match event {
+            Some(event) => self.step(event),
+            None => {
+                self.open[place] = None;
+                self.step(Event::Disconnected { session });
+            }
+        }
+    }
+
+    fn turn(&mut self, turn: Turn) {
+        match turn {
+            Turn::Says(session, message) => self.says(session as usize, message),
+            Turn::Reports(session, lease, body) => {
+                let place = session as usize;
+                let Some((_, _, seq)) = &mut self.open[place] else { return };
+                if self.granted.is_empty() {
+                    return;
+                }
+                let first_seq = *seq;
+                *seq = seq.saturating_add(1);
+                let (trial, epoch) = self.granted[lease % self.granted.len()];
+                let trial = Some(v1::TrialKey { sweep: trial.sweep.0, number: trial.number });
+                let reports = vec![v1::Report { trial, epoch, body: Some(body) }];
+                let metric_names = vec!["val_loss".to_owned(), "other".to_owned()];
+                self.says(place, Message::Reports(v1::ReportBatch { first_seq, metric_names, reports }));
+            }
+            Turn::Seconds(seconds) => {
+                self.now = self.now.after_s(seconds);
+                self.step(Event::Tick { heard: Vec::new() });
+            }
+            Turn::Command(command) => {
+                let target = Target::Sweep(spotsweep_engine::SweepId(0));
+                self.step(Event::Control { request: RequestId(2), target, command });
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_agents_say_the_engine_keeps_its_invariants_and_every_trial(turns in vec(turn(), 0..60)) {
+        let mut world = World::new();
+        for turn in turns {
+            world.turn(turn);
+        }
+        let sweep = world.engine.sweep(spotsweep_engine::SweepId(0)).unwrap();
+        prop_assert_eq!(sweep.trials, 3);
+        prop_assert_eq!(sweep.counts.total(), 3, "exactly N trials");
+        // What a restart would read is the same.
+        let again = Engine::restore(&world.engine.snapshot()).unwrap();
+        prop_assert_eq!(again.snapshot(), world.engine.snapshot());
+    }
+}
