@@ -1,6 +1,10 @@
 //! A coordinator and its agents, as real processes on this machine.
 
 use crate::{binaries, wait};
+use nix::{
+    sys::signal::{Signal, kill as kill_process},
+    unistd::Pid,
+};
 use std::{
     fs::File,
     net::TcpListener,
@@ -32,11 +36,23 @@ pub struct Cluster {
 impl Cluster {
     /// A running coordinator with `agents` agents.
     pub fn start(agents: usize, trainer: Trainer, environment: &[(&str, &str)]) -> Self {
+        Self::start_after(|_| {}, agents, trainer, environment)
+    }
+
+    /// As [`Self::start`], after `prepare` has done something with the empty folder of the coordinator.
+    pub fn start_after(
+        prepare: impl FnOnce(&Path),
+        agents: usize,
+        trainer: Trainer,
+        environment: &[(&str, &str)],
+    ) -> Self {
         let port = free_port();
         let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut cluster =
             Self { folder, port, trainer, environment, coordinator: None, agents: Vec::new(), lives: 0 };
+        std::fs::create_dir(cluster.dir()).expect("the temporary folder is writable");
+        prepare(&cluster.dir());
         cluster.start_coordinator();
         for index in 0..agents {
             cluster.agents.push(None);
@@ -63,6 +79,12 @@ impl Cluster {
     /// How many agents there are.
     pub fn agents(&self) -> usize {
         self.agents.len()
+    }
+
+    /// Process id of the coordinator, if it lives.
+    pub fn coordinator_pid(&mut self) -> Option<u32> {
+        let child = self.coordinator.as_mut()?;
+        child.try_wait().expect("a child").is_none().then(|| child.id())
     }
 
     /// Process id of an agent that lives.
@@ -129,9 +151,14 @@ impl Cluster {
 
     /// kill -9 of an agent's trainer; false if it has none just now.
     pub fn kill_trainer(&self, index: usize) -> bool {
+        self.signal_trainer(index, Signal::SIGKILL)
+    }
+
+    /// Sends a signal to an agent's trainer; false if it has none just now.
+    pub fn signal_trainer(&self, index: usize, signal: Signal) -> bool {
         let Some(agent) = self.agent_pid(index) else { return false };
         let Some(trainer) = children_of(agent).first().copied() else { return false };
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(trainer), nix::sys::signal::Signal::SIGKILL).is_ok()
+        kill_process(Pid::from_raw(trainer), signal).is_ok()
     }
 
     /// A client command against this coordinator.

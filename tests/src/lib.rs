@@ -8,8 +8,10 @@ pub mod chaos;
 pub mod cluster;
 pub mod fake_coordinator;
 pub mod outcome;
+pub mod small_disk;
 pub mod stub;
 pub mod wait;
 
 pub use cluster::{Cluster, Trainer};
 pub use outcome::Outcome;
+pub use small_disk::SmallDisk;

@@ -111,7 +111,7 @@ fn run(job: &Job, lines: &Receiver<ToTrainer>) {
             Some(Fault::OutOfMemory) => {
                 return fail(toy.step, FailureKind::OutOfMemory, "planned".to_owned());
             }
-            Some(fault) => fault.act(),
+            Some(fault) => fault.act(epoch),
         }
         toy.train_step();
         if let Some(pace) = pace {
