@@ -110,7 +110,8 @@ pub enum FromTrainer {
         /// The metrics by name.
         metrics: serde_json::Map<String, serde_json::Value>,
     },
-    /// A checkpoint lies in the scratch folder. The files' names are never reused within a job.
+    /// A checkpoint lies in the scratch folder. The files' names are never reused within a job. It may be written beside
+    /// training and told of behind reports of later steps; checkpoints among themselves come in order of their steps.
     Checkpoint {
         /// The job's epoch.
         epoch: Epoch,

@@ -102,6 +102,21 @@ fn a_trainer_that_chatters_on_stderr_is_not_held_up_by_it() {
 }
 
 #[test]
+fn a_checkpoint_that_is_written_beside_training_may_be_told_of_behind_later_reports() {
+    // Between two reports, so that the next one overtakes it.
+    let sweep_file = SWEEP.replace("every_steps: 20", "every_steps: 13");
+    let outcome = |environment: &[(&str, &str)]| {
+        let cluster = Cluster::start(2, Trainer::Stub, environment);
+        let sweep = cluster.submit(&sweep_file);
+        let outcome = Outcome::wait(&cluster, &sweep);
+        let rows = json_lines(&cluster.ask(&["results", &sweep, "--format", "json"]));
+        assert!(rows.iter().all(|row| row["attempts"] == 1), "{rows:?}");
+        outcome
+    };
+    assert_eq!(outcome(&[("SPOTSWEEP_STUB_LATE", "1")]), outcome(&[]));
+}
+
+#[test]
 fn a_trainer_that_the_system_tells_to_go_is_interrupted_and_not_failed() {
     let expected = calm();
     let cluster = Cluster::start(1, Trainer::Stub, &[("SPOTSWEEP_STUB_STEP_US", "4000")]);

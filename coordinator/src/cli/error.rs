@@ -134,6 +134,31 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_lists_every_exit_status_and_no_other() {
+        let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/command-line.md"));
+        let row = |code: &Code| {
+            let (exit, http, grpc) = (code.exit_status(), code.http_status(), code.grpc());
+            format!("| {exit} | `{code}` | {grpc:?} | {http} |")
+        };
+        let expected: Vec<String> = Code::ALL.iter().map(row).collect();
+        let rows = page.lines().filter(|line| expected.iter().any(|row| line.starts_with(row.as_str())));
+        assert_eq!(rows.count(), expected.len(), "the table should be:\n{}", expected.join("\n"));
+        let table = page
+            .lines()
+            .filter(|line| line.split('|').nth(1).is_some_and(|cell| cell.trim().parse::<u8>().is_ok()));
+        let endings = [Ending::Well, Ending::TrialsFailed, Ending::Cancelled, Ending::Interrupted];
+        let (mut others, mut count) = (Vec::new(), 0);
+        for line in table {
+            count += 1;
+            if !expected.iter().any(|row| line.starts_with(row.as_str())) {
+                others.push(line.split('|').nth(1).unwrap().trim().parse::<u8>().unwrap());
+            }
+        }
+        assert_eq!(others, endings.map(Ending::exit_status));
+        assert_eq!(count, expected.len() + endings.len());
+    }
+
+    #[test]
     fn a_closed_pipe_is_no_error() {
         assert!(matches!(stdout_error(&io::ErrorKind::BrokenPipe.into()), CliError::Pipe));
     }

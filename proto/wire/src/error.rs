@@ -8,7 +8,7 @@ use prost::Message as _;
 use std::{fmt, str::FromStr};
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $word:literal, $grpc:ident, $exit:literal;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $word:literal, $grpc:ident, $http:literal, $exit:literal;)*) => {
         /// What kind of error it is. Its word never changes.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Code {
@@ -31,6 +31,12 @@ macro_rules! codes {
                 match self { $(Self::$name => tonic::Code::$grpc,)* }
             }
 
+            /// The status that HTTP gives it.
+            #[must_use]
+            pub fn http_status(self) -> u16 {
+                match self { $(Self::$name => $http,)* }
+            }
+
             /// The exit status of a command that ends with it.
             #[must_use]
             pub fn exit_status(self) -> u8 {
@@ -40,53 +46,55 @@ macro_rules! codes {
     };
 }
 
+// Word, gRPC status, HTTP status, exit status: the only table of them. docs/command-line.md repeats it, which a test of
+// the command line compares.
 codes! {
     /// A defect of this program.
-    Internal = "internal", Internal, 1;
+    Internal = "internal", Internal, 500, 1;
     /// A request that makes no sense: a bad name, a field out of range, a message that is none.
-    BadRequest = "bad_request", InvalidArgument, 2;
+    BadRequest = "bad_request", InvalidArgument, 400, 2;
     /// The sweep file has errors; the message holds all that were found.
-    BadSweepFile = "bad_sweep_file", InvalidArgument, 2;
+    BadSweepFile = "bad_sweep_file", InvalidArgument, 400, 2;
     /// A message over its limit.
-    TooLarge = "too_large", OutOfRange, 2;
+    TooLarge = "too_large", OutOfRange, 413, 2;
     /// What should be an address is none.
-    BadAddress = "bad_address", InvalidArgument, 2;
+    BadAddress = "bad_address", InvalidArgument, 400, 2;
     /// Asked to listen where strangers could come in.
-    NotLoopback = "not_loopback", InvalidArgument, 2;
+    NotLoopback = "not_loopback", InvalidArgument, 400, 2;
     /// No sweep of that name.
-    NoSuchSweep = "no_such_sweep", NotFound, 3;
+    NoSuchSweep = "no_such_sweep", NotFound, 404, 3;
     /// No trial of that number.
-    NoSuchTrial = "no_such_trial", NotFound, 3;
+    NoSuchTrial = "no_such_trial", NotFound, 404, 3;
     /// The trial keeps no checkpoint (of the kind asked for).
-    NoCheckpoint = "no_checkpoint", NotFound, 3;
+    NoCheckpoint = "no_checkpoint", NotFound, 404, 3;
     /// There is no coordinator's folder there.
-    NoFolder = "no_folder", NotFound, 3;
+    NoFolder = "no_folder", NotFound, 404, 3;
     /// It has ended, so nothing can be done to it.
-    AlreadyEnded = "already_ended", FailedPrecondition, 4;
+    AlreadyEnded = "already_ended", FailedPrecondition, 409, 4;
     /// The coordinator holds as many sweeps as it can.
-    TooManySweeps = "too_many_sweeps", ResourceExhausted, 4;
+    TooManySweeps = "too_many_sweeps", ResourceExhausted, 429, 4;
     /// Agent and coordinator speak different versions of the contract.
-    ProtocolMismatch = "protocol_mismatch", FailedPrecondition, 4;
+    ProtocolMismatch = "protocol_mismatch", FailedPrecondition, 409, 4;
     /// A worker or watcher does not read what it is sent.
-    TooSlow = "too_slow", ResourceExhausted, 4;
+    TooSlow = "too_slow", ResourceExhausted, 429, 4;
     /// The coordinator is not there or does not answer.
-    Unreachable = "unreachable", Unavailable, 5;
+    Unreachable = "unreachable", Unavailable, 503, 5;
     /// The coordinator is going down.
-    ShuttingDown = "shutting_down", Unavailable, 5;
+    ShuttingDown = "shutting_down", Unavailable, 503, 5;
     /// The journal cannot be written just now (disk full); it is tried again.
-    StorageStalled = "storage_stalled", Unavailable, 5;
+    StorageStalled = "storage_stalled", Unavailable, 503, 5;
     /// Another coordinator has the folder, or the address is taken.
-    InUse = "in_use", FailedPrecondition, 6;
+    InUse = "in_use", FailedPrecondition, 409, 6;
     /// The folder holds another sweep than the one that is to be run in it.
-    OtherSweep = "other_sweep", FailedPrecondition, 6;
+    OtherSweep = "other_sweep", FailedPrecondition, 409, 6;
     /// A file of the folder is damaged, beyond what may be cut off.
-    Damaged = "damaged", DataLoss, 7;
+    Damaged = "damaged", DataLoss, 500, 7;
     /// The folder was written by a newer program.
-    NewerFormat = "newer_format", FailedPrecondition, 7;
+    NewerFormat = "newer_format", FailedPrecondition, 500, 7;
     /// Another error of the disk or object store.
-    Storage = "storage", Aborted, 7;
+    Storage = "storage", Aborted, 500, 7;
     /// Something that is needed is not on this machine: a program, a library, a data set.
-    Missing = "missing", FailedPrecondition, 8;
+    Missing = "missing", FailedPrecondition, 500, 8;
 }
 
 impl Code {
@@ -252,6 +260,31 @@ mod tests {
         words.dedup();
         assert_eq!(words.len(), Code::ALL.len());
         assert!(Code::ALL.iter().all(|code| Code::from_word(code.as_str()) == Some(*code)));
+    }
+
+    #[test]
+    fn every_code_has_a_status_of_every_kind_that_says_whose_fault_it_is() {
+        for &code in Code::ALL {
+            let (grpc, http, exit) = (code.grpc(), code.http_status(), code.exit_status());
+            assert_ne!(grpc, tonic::Code::Ok, "{code}");
+            // 0 is success; from 10 on commands end that did what they were asked to; 126 and more are the shell's.
+            assert!((1..10).contains(&exit), "{code}: {exit}");
+            let theirs = match exit {
+                2 | 3 | 4 | 6 => 400..500,
+                1 | 5 | 7 | 8 => 500..600,
+                _ => panic!("{code}: nobody knows what {exit} means"),
+            };
+            assert!(theirs.contains(&http), "{code}: {http} and {exit}");
+            // What may be tried again as it is, and only that, is unavailable everywhere.
+            let again = [exit == 5, http == 503, grpc == tonic::Code::Unavailable];
+            assert!(again == [true; 3] || again == [false; 3], "{code}: {again:?}");
+        }
+    }
+
+    #[test]
+    fn codes_of_one_exit_status_stand_together() {
+        let exits: Vec<u8> = Code::ALL.iter().map(|code| code.exit_status()).collect();
+        assert!(exits.is_sorted(), "{exits:?}");
     }
 
     #[test]

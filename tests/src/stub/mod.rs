@@ -101,6 +101,8 @@ fn run(job: &Job, lines: &Receiver<ToTrainer>) {
         .ok()
         .and_then(|text| text.parse().ok())
         .map(Duration::from_micros);
+    let late = std::env::var_os("SPOTSWEEP_STUB_LATE").is_some();
+    let mut untold = None;
     let mut last_checkpoint = (toy.step, Instant::now());
     while toy.step < total {
         match faults.at(toy.step) {
@@ -124,6 +126,9 @@ fn run(job: &Job, lines: &Receiver<ToTrainer>) {
                 data_epoch: data_epoch(&toy),
                 metrics: toy.metrics(),
             });
+            if let Some(message) = untold.take() {
+                say(&message);
+            }
         }
         let due = match job.checkpoint.every {
             Every::Steps(steps) => toy.step - last_checkpoint.0 >= steps,
@@ -131,23 +136,31 @@ fn run(job: &Job, lines: &Receiver<ToTrainer>) {
         };
         if due && toy.step < total {
             last_checkpoint = (toy.step, Instant::now());
-            checkpoint(job, &toy, false);
+            match checkpoint(job, &toy, false) {
+                message if late => untold = message,
+                message => message.iter().for_each(say),
+            }
         }
         while let Ok(message) = lines.try_recv() {
             match message {
                 ToTrainer::Stop { epoch: meant, checkpoint: wanted } if meant == epoch => {
+                    untold.iter().for_each(say);
                     if wanted {
-                        checkpoint(job, &toy, false);
+                        checkpoint(job, &toy, false).iter().for_each(say);
                     }
                     return say(&FromTrainer::Stopped { epoch, step: toy.step });
                 }
-                ToTrainer::Checkpoint { epoch: meant } if meant == epoch => checkpoint(job, &toy, false),
+                ToTrainer::Checkpoint { epoch: meant } if meant == epoch => {
+                    untold.take().iter().for_each(say);
+                    checkpoint(job, &toy, false).iter().for_each(say);
+                }
                 ToTrainer::Exit => std::process::exit(0),
                 ToTrainer::Stop { .. } | ToTrainer::Checkpoint { .. } | ToTrainer::Run(_) => {}
             }
         }
     }
-    checkpoint(job, &toy, true);
+    untold.iter().for_each(say);
+    checkpoint(job, &toy, true).iter().for_each(say);
     say(&FromTrainer::Done {
         epoch,
         step: toy.step,
@@ -161,15 +174,19 @@ fn data_epoch(toy: &Toy) -> f64 {
     toy.step as f64 / STEPS_PER_EPOCH as f64
 }
 
-fn checkpoint(job: &Job, toy: &Toy, last: bool) {
+/// Writes a checkpoint; gives what is to be said of it.
+fn checkpoint(job: &Job, toy: &Toy, last: bool) -> Option<FromTrainer> {
     let files = CheckpointFiles {
         step: toy.step,
         weights: job.scratch_dir.join(format!("{}-{last}-weights.safetensors", toy.step)),
         state: job.scratch_dir.join(format!("{}-{last}-state.safetensors", toy.step)),
     };
     match files::write(&files, toy) {
-        Ok(()) => say(&FromTrainer::Checkpoint { epoch: job.epoch, files, last }),
-        Err(error) => eprintln!("stub-trainer: no checkpoint at step {}: {error}", toy.step),
+        Ok(()) => Some(FromTrainer::Checkpoint { epoch: job.epoch, files, last }),
+        Err(error) => {
+            eprintln!("stub-trainer: no checkpoint at step {}: {error}", toy.step);
+            None
+        }
     }
 }
 

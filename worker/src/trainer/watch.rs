@@ -59,6 +59,9 @@ pub(crate) struct Watch {
     started: bool,
     /// Step of the last report, if there was one.
     reported: Option<u64>,
+    /// Step of the last checkpoint, if there was one. Trainers write them beside training, so that they may be told of
+    /// behind reports of later steps.
+    written: Option<u64>,
     /// Last step heard of.
     step: u64,
     names: HashMap<String, MetricName>,
@@ -73,6 +76,7 @@ impl Watch {
             scratch: scratch.to_owned(),
             started: false,
             reported: None,
+            written: None,
             step: first_step,
             names: HashMap::new(),
             ignored_values: 0,
@@ -115,7 +119,15 @@ impl Watch {
                 Ok(Said::Progress(Progress { step, data_epoch, metrics }))
             }
             FromTrainer::Checkpoint { epoch, files, last } => {
-                self.check("checkpoint", epoch, files.step)?;
+                self.check_begun("checkpoint", epoch, files.step)?;
+                if let Some(from) = self.written.filter(|from| files.step < *from) {
+                    return Err(Breach::Backwards { from, to: files.step });
+                }
+                if files.step < self.first_step {
+                    return Err(Breach::Backwards { from: self.first_step, to: files.step });
+                }
+                self.written = Some(files.step);
+                self.step = self.step.max(files.step);
                 for path in [&files.weights, &files.state] {
                     self.check_path(path)?;
                 }
@@ -144,12 +156,13 @@ impl Watch {
         if found == self.epoch { Ok(()) } else { Err(Breach::Epoch { said, found, wanted: self.epoch }) }
     }
 
-    fn check(&mut self, said: &'static str, epoch: Epoch, step: u64) -> Result<(), Breach> {
+    fn check_begun(&self, said: &'static str, epoch: Epoch, step: u64) -> Result<(), Breach> {
         self.check_epoch(said, epoch)?;
-        if !self.started {
-            return Err(Breach::NotStarted { said });
-        }
-        check_limit(step)?;
+        if self.started { check_limit(step) } else { Err(Breach::NotStarted { said }) }
+    }
+
+    fn check(&mut self, said: &'static str, epoch: Epoch, step: u64) -> Result<(), Breach> {
+        self.check_begun(said, epoch, step)?;
         if step < self.step {
             return Err(Breach::Backwards { from: self.step, to: step });
         }
@@ -287,6 +300,24 @@ mod tests {
         }
         assert_eq!(watch.step(), 10);
         assert!(watch.hear(report(STEPS_PER_TRIAL, &json!({}))).is_ok());
+    }
+
+    #[test]
+    fn a_checkpoint_may_be_told_of_behind_later_reports_but_not_behind_later_checkpoints() {
+        let checkpoint = |step| {
+            let files =
+                CheckpointFiles { step, weights: "/scratch/1/w".into(), state: "/scratch/1/s".into() };
+            FromTrainer::Checkpoint { epoch: EPOCH, files, last: false }
+        };
+        let mut watch = watch();
+        started(&mut watch);
+        assert!(matches!(watch.hear(checkpoint(9)), Err(Breach::Backwards { from: 10, to: 9 })));
+        watch.hear(report(14, &json!({}))).unwrap();
+        watch.hear(checkpoint(12)).unwrap();
+        assert_eq!(watch.step(), 14);
+        watch.hear(checkpoint(13)).unwrap();
+        assert!(matches!(watch.hear(checkpoint(12)), Err(Breach::Backwards { from: 13, to: 12 })));
+        watch.hear(report(15, &json!({}))).unwrap();
     }
 
     #[test]
