@@ -218,6 +218,15 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_names_every_variable() {
+        let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/command-line.md"));
+        for argument in Arguments::command().get_arguments() {
+            let Some(name) = argument.get_env().map(|name| name.display().to_string()) else { continue };
+            assert!(page.contains(&format!("| `{name}` |")), "{name}");
+        }
+    }
+
+    #[test]
     fn any_host_name_gives_a_worker_name() {
         for host in ["box", "ip-10-0-0-1.ec2.internal", "", "-x", "größe", "a b", ".", &"h".repeat(300)] {
             WorkerName::new(&worker_name_of(host)).unwrap();

@@ -161,6 +161,15 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_names_every_command() {
+        let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/command-line.md"));
+        for command in Cli::command().get_subcommands() {
+            assert!(page.contains(&format!("`{}`", command.get_name())), "{}", command.get_name());
+            assert!(page.contains(&format!("spotsweep {}", command.get_name())), "{}", command.get_name());
+        }
+    }
+
+    #[test]
     fn every_help_text_is_what_it_was() {
         let mut root = Cli::command().term_width(100);
         let mut text = format!("{}\n", root.render_long_help());

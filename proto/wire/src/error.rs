@@ -1,4 +1,5 @@
-//! Every error that a person or a program outside may see: one stable word, one gRPC code, one exit status each.
+//! Every error that a person or a program outside may see: one stable word, one gRPC code, one HTTP status, one
+//! exit status each.
 //!
 //! Owns the table and the way of an error over the wire. Errors inside a crate are typed (`StoreError`, …) and
 //! become a [`Problem`] at the edge, once.

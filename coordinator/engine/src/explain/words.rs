@@ -157,8 +157,15 @@ impl Explanation {
 
     fn write_failure(failure: Option<&FailureView>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match failure {
-            Some(failure) => {
-                write!(f, "; on {} it {}: {}", failure.worker, failure_words(failure.kind), failure.message)
+            Some(FailureView { kind, message, worker, .. }) => {
+                let words = failure_words(*kind);
+                let what = words.strip_prefix("failed: ").unwrap_or(words);
+                // Many a message says the same, and more.
+                if message.starts_with(what) {
+                    write!(f, "; on {worker} it failed: {message}")
+                } else {
+                    write!(f, "; on {worker} it {words}: {message}")
+                }
             }
             None => Ok(()),
         }

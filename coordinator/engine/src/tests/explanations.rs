@@ -48,6 +48,19 @@ fn a_trial_in_backoff_tells_its_failure_and_when_it_is_tried_again() {
 }
 
 #[test]
+fn a_failure_is_not_said_twice() {
+    let mut world = World::new();
+    world.submit(spec(1));
+    let session = world.join("a", 1);
+    let lease = world.lease();
+    let message = "the trainer broke the line protocol and was killed: it said ready".to_owned();
+    let kind = FailureKind::Protocol;
+    world.report(session, lease, ReportBody::Failed { step: 0, kind, message, seconds: 0.0 });
+    let text = why(&world, 0);
+    assert!(text.contains("on a it failed: the trainer broke the line protocol and was killed"), "{text}");
+}
+
+#[test]
 fn ended_and_paused_trials_say_why() {
     let mut world = World::new();
     let sweep = world.submit(spec(3));
