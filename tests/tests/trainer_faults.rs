@@ -87,7 +87,7 @@ fn a_trainer_that_breaks_the_line_protocol_is_a_clear_state_and_harms_no_other_t
 fn a_trainer_whose_tale_makes_no_sense_is_a_clear_state_and_harms_no_other_trial() {
     every_fault_is_a_clear_state(&[
         ("start-again", &["started a second time"]),
-        ("step-back", &["from step 30 to step 1"]),
+        ("step-back", &["report of step 1, where 31"]),
         ("other-epoch", &["under epoch"]),
         ("other-folder", &["outside its folder", "/etc/passwd"]),
     ]);

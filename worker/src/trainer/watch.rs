@@ -35,8 +35,8 @@ pub(crate) enum Breach {
     Again(&'static str),
     #[error("it said ready in the middle of a job")]
     Ready,
-    #[error("it went from step {from} to step {to}")]
-    Backwards { from: u64, to: u64 },
+    #[error("it said {said} of step {found}, where {least} is the first that may come")]
+    Backwards { said: &'static str, least: u64, found: u64 },
     #[error("it started at step {found} instead of step {wanted}")]
     FirstStep { found: u64, wanted: u64 },
     #[error("it spoke of step {0}; {STEPS_PER_TRIAL} is the limit")]
@@ -59,9 +59,8 @@ pub(crate) struct Watch {
     started: bool,
     /// Step of the last report, if there was one.
     reported: Option<u64>,
-    /// Step of the last checkpoint, if there was one. Trainers write them beside training, so that they may be told of
-    /// behind reports of later steps.
-    written: Option<u64>,
+    /// Step of the last checkpoint, if there was one. Written beside training, so it may lie behind the reports.
+    saved: Option<u64>,
     /// Last step heard of.
     step: u64,
     names: HashMap<String, MetricName>,
@@ -76,7 +75,7 @@ impl Watch {
             scratch: scratch.to_owned(),
             started: false,
             reported: None,
-            written: None,
+            saved: None,
             step: first_step,
             names: HashMap::new(),
             ignored_values: 0,
@@ -109,32 +108,22 @@ impl Watch {
                 Ok(Said::Started { step, total_steps })
             }
             FromTrainer::Report { epoch, step, data_epoch, metrics } => {
-                self.check("report", epoch, step)?;
-                if let Some(from) = self.reported.filter(|from| step <= *from) {
-                    return Err(Breach::Backwards { from, to: step });
-                }
+                self.check("report", epoch, self.reported.map(|step| step + 1), step)?;
                 self.reported = Some(step);
                 let metrics = self.metrics(&metrics)?;
                 let data_epoch = if data_epoch.is_finite() { data_epoch } else { 0.0 };
                 Ok(Said::Progress(Progress { step, data_epoch, metrics }))
             }
             FromTrainer::Checkpoint { epoch, files, last } => {
-                self.check_begun("checkpoint", epoch, files.step)?;
-                if let Some(from) = self.written.filter(|from| files.step < *from) {
-                    return Err(Breach::Backwards { from, to: files.step });
-                }
-                if files.step < self.first_step {
-                    return Err(Breach::Backwards { from: self.first_step, to: files.step });
-                }
-                self.written = Some(files.step);
-                self.step = self.step.max(files.step);
+                self.check("checkpoint", epoch, self.saved, files.step)?;
+                self.saved = Some(files.step);
                 for path in [&files.weights, &files.state] {
                     self.check_path(path)?;
                 }
                 Ok(Said::Checkpoint { files, last })
             }
             FromTrainer::Done { epoch, step, metrics, weights_digest } => {
-                self.check("done", epoch, step)?;
+                self.check("done", epoch, Some(self.step), step)?;
                 Ok(Said::Done { step, metrics: self.metrics(&metrics)?, weights_digest })
             }
             FromTrainer::Stopped { epoch, step } => {
@@ -156,17 +145,24 @@ impl Watch {
         if found == self.epoch { Ok(()) } else { Err(Breach::Epoch { said, found, wanted: self.epoch }) }
     }
 
-    fn check_begun(&self, said: &'static str, epoch: Epoch, step: u64) -> Result<(), Breach> {
+    /// `least` is the first step that this kind of message may name now; never one before the job's own first.
+    fn check(
+        &mut self,
+        said: &'static str,
+        epoch: Epoch,
+        least: Option<u64>,
+        step: u64,
+    ) -> Result<(), Breach> {
         self.check_epoch(said, epoch)?;
-        if self.started { check_limit(step) } else { Err(Breach::NotStarted { said }) }
-    }
-
-    fn check(&mut self, said: &'static str, epoch: Epoch, step: u64) -> Result<(), Breach> {
-        self.check_begun(said, epoch, step)?;
-        if step < self.step {
-            return Err(Breach::Backwards { from: self.step, to: step });
+        if !self.started {
+            return Err(Breach::NotStarted { said });
         }
-        self.step = step;
+        check_limit(step)?;
+        let least = least.unwrap_or(self.first_step).max(self.first_step);
+        if step < least {
+            return Err(Breach::Backwards { said, least, found: step });
+        }
+        self.step = self.step.max(step);
         Ok(())
     }
 
@@ -217,6 +213,8 @@ fn check_limit(step: u64) -> Result<(), Breach> {
 }
 
 #[cfg(test)]
+mod arbitrary;
+#[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
@@ -244,8 +242,37 @@ mod tests {
         let Said::Progress(progress) = said else { panic!("{said:?}") };
         assert_eq!(progress.metrics, [(MetricName::new("loss").unwrap(), 0.5)]);
         assert_eq!((watch.ignored_values(), watch.step()), (2, 11));
-        assert!(matches!(watch.hear(report(11, &json!({}))), Err(Breach::Backwards { from: 11, to: 11 })));
+        assert!(matches!(
+            watch.hear(report(11, &json!({}))),
+            Err(Breach::Backwards { least: 12, found: 11, .. })
+        ));
         assert!(matches!(watch.hear(report(9, &json!({}))), Err(Breach::Backwards { .. })));
+    }
+
+    #[test]
+    fn a_checkpoint_that_was_written_beside_training_may_lie_behind_the_reports() {
+        let checkpoint = |step| {
+            let files =
+                CheckpointFiles { step, weights: "/scratch/1/w".into(), state: "/scratch/1/s".into() };
+            FromTrainer::Checkpoint { epoch: EPOCH, files, last: false }
+        };
+        let mut watch = watch();
+        started(&mut watch);
+        watch.hear(report(14, &json!({}))).unwrap();
+        watch.hear(checkpoint(12)).unwrap();
+        assert_eq!(watch.step(), 14, "the job is where its reports are");
+        assert!(matches!(watch.hear(checkpoint(11)), Err(Breach::Backwards { least: 12, found: 11, .. })));
+        watch.hear(checkpoint(16)).unwrap();
+        watch.hear(report(15, &json!({}))).unwrap();
+        assert_eq!(watch.step(), 16);
+        let digest = Digest([0; 32]);
+        let done = FromTrainer::Done {
+            epoch: EPOCH,
+            step: 15,
+            metrics: serde_json::Map::new(),
+            weights_digest: digest,
+        };
+        assert!(matches!(watch.hear(done), Err(Breach::Backwards { .. })));
     }
 
     #[test]
@@ -303,24 +330,6 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_may_be_told_of_behind_later_reports_but_not_behind_later_checkpoints() {
-        let checkpoint = |step| {
-            let files =
-                CheckpointFiles { step, weights: "/scratch/1/w".into(), state: "/scratch/1/s".into() };
-            FromTrainer::Checkpoint { epoch: EPOCH, files, last: false }
-        };
-        let mut watch = watch();
-        started(&mut watch);
-        assert!(matches!(watch.hear(checkpoint(9)), Err(Breach::Backwards { from: 10, to: 9 })));
-        watch.hear(report(14, &json!({}))).unwrap();
-        watch.hear(checkpoint(12)).unwrap();
-        assert_eq!(watch.step(), 14);
-        watch.hear(checkpoint(13)).unwrap();
-        assert!(matches!(watch.hear(checkpoint(12)), Err(Breach::Backwards { from: 13, to: 12 })));
-        watch.hear(report(15, &json!({}))).unwrap();
-    }
-
-    #[test]
     fn checkpoint_files_outside_the_jobs_folder_are_a_breach() {
         let mut watch = watch();
         started(&mut watch);
@@ -358,85 +367,5 @@ mod tests {
         started(&mut watch);
         assert!(matches!(watch.hear(ready()), Err(Breach::Ready)));
         assert!(watch.hear(done()).is_ok());
-    }
-
-    mod whatever_is_said {
-        use super::*;
-        use proptest::{collection::vec, prelude::*};
-
-        fn step() -> impl Strategy<Value = u64> {
-            prop_oneof![8 => 8..16_u64, 1 => Just(u64::MAX), 1 => any::<u64>()]
-        }
-
-        fn metrics() -> impl Strategy<Value = serde_json::Map<String, serde_json::Value>> {
-            let value = prop_oneof![Just(json!(0.5)), Just(json!(null)), Just(json!("x")), Just(json!([1]))];
-            let name = prop_oneof![Just("loss".to_owned()), ".{0,8}"];
-            vec((name, value), 0..4).prop_map(|pairs| pairs.into_iter().collect())
-        }
-
-        fn path() -> impl Strategy<Value = PathBuf> {
-            prop_oneof![
-                Just("/scratch/1/w".into()),
-                Just("/scratch/1/../2".into()),
-                ".{0,12}".prop_map(PathBuf::from)
-            ]
-        }
-
-        fn message() -> impl Strategy<Value = FromTrainer> {
-            let epoch = || prop_oneof![6 => Just(EPOCH), 1 => any::<u64>().prop_map(Epoch)];
-            prop_oneof![
-                (epoch(), step(), any::<Option<u64>>()).prop_map(|(epoch, step, total_steps)| {
-                    FromTrainer::Started { epoch, step, total_steps }
-                }),
-                (epoch(), step(), any::<f64>(), metrics()).prop_map(|(epoch, step, data_epoch, metrics)| {
-                    FromTrainer::Report { epoch, step, data_epoch, metrics }
-                }),
-                (epoch(), step(), path(), path(), any::<bool>()).prop_map(
-                    |(epoch, step, weights, state, last)| {
-                        let files = CheckpointFiles { step, weights, state };
-                        FromTrainer::Checkpoint { epoch, files, last }
-                    }
-                ),
-                (epoch(), step(), metrics()).prop_map(|(epoch, step, metrics)| {
-                    FromTrainer::Done { epoch, step, metrics, weights_digest: Digest([0; 32]) }
-                }),
-                (epoch(), step()).prop_map(|(epoch, step)| FromTrainer::Stopped { epoch, step }),
-                (epoch(), step(), ".{0,8}").prop_map(|(epoch, step, message)| {
-                    FromTrainer::Failed { epoch, step, reason: FailureKind::Internal, message }
-                }),
-            ]
-        }
-
-        proptest! {
-            #[test]
-            fn what_is_passed_on_keeps_to_the_protocol(messages in vec(message(), 0..40)) {
-                let mut watch = watch();
-                let (mut begun, mut last) = (false, None);
-                for message in messages {
-                    match watch.hear(message) {
-                        Ok(Said::Started { step, .. }) => {
-                            prop_assert!(!begun && step == 10);
-                            begun = true;
-                        }
-                        Ok(Said::Progress(progress)) => {
-                            prop_assert!(begun && last.is_none_or(|last| last < progress.step));
-                            prop_assert!(progress.data_epoch.is_finite());
-                            prop_assert!(progress.metrics.iter().all(|(_, value)| value.is_finite()));
-                            last = Some(progress.step);
-                        }
-                        Ok(Said::Checkpoint { files, .. }) => {
-                            for path in [files.weights, files.state] {
-                                let inside = path.starts_with("/scratch/1/");
-                                prop_assert!(begun && inside && !path.to_string_lossy().contains(".."));
-                            }
-                        }
-                        Ok(Said::Done { metrics, .. }) => {
-                            prop_assert!(begun && metrics.iter().all(|(_, value)| value.is_finite()));
-                        }
-                        Ok(Said::Stopped { .. } | Said::Failed { .. }) | Err(_) => {}
-                    }
-                }
-            }
-        }
     }
 }
