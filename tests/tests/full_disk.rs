@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 use spotsweep_tests::{Cluster, Outcome, SmallDisk, Trainer, outcome::json_lines, wait};
-use std::path::Path;
+use std::{path::Path, sync::OnceLock};
 
 const SWEEP: &str = "
 name: full
@@ -43,10 +43,13 @@ fn rows(cluster: &Cluster, sweep: &str) -> Vec<Value> {
 }
 
 /// What the sweep ends with where nothing happens.
-fn calm() -> Outcome {
-    let cluster = Cluster::start(2, Trainer::Stub, &[]);
-    let sweep = cluster.submit(SWEEP);
-    Outcome::wait(&cluster, &sweep)
+fn calm() -> &'static Outcome {
+    static CALM: OnceLock<Outcome> = OnceLock::new();
+    CALM.get_or_init(|| {
+        let cluster = Cluster::start(2, Trainer::Stub, &[]);
+        let sweep = cluster.submit(SWEEP);
+        Outcome::wait(&cluster, &sweep)
+    })
 }
 
 /// A command that must fail as the journal cannot be written; gives what it says.
@@ -59,29 +62,37 @@ fn refused(cluster: &Cluster, arguments: &[&str]) -> Option<String> {
     })
 }
 
+/// A sweep at work on a coordinator whose whole folder lies on a small disk, with the rows of what is completed.
+fn at_work_on_a_small_disk() -> (Cluster, SmallDisk, String, Vec<Value>) {
+    let mut disk = None;
+    let small = |dir: &Path| disk = Some(SmallDisk::over(dir, DISK_BYTES).unwrap());
+    let cluster = Cluster::start_after(small, 2, Trainer::Stub, &[STEP]);
+    let sweep = cluster.submit(SWEEP);
+    let answered = wait::until("a trial is completed", || {
+        let rows = rows(&cluster, &sweep).into_iter().filter(|row| row["state"] == "completed");
+        let completed: Vec<Value> = rows.collect();
+        (!completed.is_empty()).then_some(completed)
+    });
+    (cluster, disk.unwrap(), sweep, answered)
+}
+
+/// What was answered before still stands.
+fn stand(answered: &[Value], cluster: &Cluster, sweep: &str) {
+    let after = rows(cluster, sweep);
+    for row in answered {
+        assert_eq!(after.iter().find(|now| now["number"] == row["number"]), Some(row));
+    }
+}
+
 #[test]
 fn a_coordinator_on_a_full_disk_answers_nothing_and_goes_on_by_itself_once_there_is_room() {
     if !mounts_are_allowed() {
         return;
     }
     let expected = calm();
-    let mut disk = None;
-    let small = |dir: &Path| disk = Some(SmallDisk::over(dir, DISK_BYTES).unwrap());
-    let mut cluster = Cluster::start_after(small, 2, Trainer::Stub, &[STEP]);
-    let disk = disk.unwrap();
-    let sweep = cluster.submit(SWEEP);
+    let (mut cluster, disk, sweep, answered) = at_work_on_a_small_disk();
     let pid = cluster.coordinator_pid().unwrap();
-    let completed = |row: &Value| row["state"] == "completed";
-    wait::until("a trial is completed", || rows(&cluster, &sweep).iter().any(completed).then_some(()));
-
     disk.fill();
-    let before: Vec<Value> = match cluster.command(&["results", &sweep, "--format", "json"]).output() {
-        Ok(output) if output.status.success() => {
-            json_lines(std::str::from_utf8(&output.stdout).unwrap()).into_iter().filter(completed).collect()
-        }
-        // Full already.
-        _ => Vec::new(),
-    };
     let said = wait::until("the coordinator says that its disk is full", || refused(&cluster, &["ls"]));
     assert!(said.contains("cannot write its journal just now"), "{said}");
     assert!(
@@ -103,12 +114,8 @@ fn a_coordinator_on_a_full_disk_answers_nothing_and_goes_on_by_itself_once_there
         cluster.command(&["ls"]).output().unwrap().status.success().then(|| Outcome::wait(&cluster, &sweep))
     });
     assert_eq!(cluster.coordinator_pid(), Some(pid), "the same process");
-    assert_eq!(outcome, expected, "nothing lost, nothing doubled\n{}", cluster.logs());
-    let after = rows(&cluster, &sweep);
-    for row in before {
-        let now = after.iter().find(|now| now["number"] == row["number"]).unwrap();
-        assert_eq!(now, &row, "what was answered before stands");
-    }
+    assert_eq!(&outcome, expected, "nothing lost, nothing doubled\n{}", cluster.logs());
+    stand(&answered, &cluster, &sweep);
     let sweeps = json_lines(&cluster.ask(&["ls", "--format", "json"]));
     assert_eq!(sweeps.len(), 1, "what was refused was not done: {sweeps:?}");
     assert_eq!(cluster.submit(&SWEEP.replace("name: full", "name: second")), "second");
@@ -120,28 +127,15 @@ fn a_coordinator_killed_on_a_full_disk_has_everything_that_it_answered() {
         return;
     }
     let expected = calm();
-    let mut disk = None;
-    let small = |dir: &Path| disk = Some(SmallDisk::over(dir, DISK_BYTES).unwrap());
-    let mut cluster = Cluster::start_after(small, 2, Trainer::Stub, &[STEP]);
-    let disk = disk.unwrap();
-    let sweep = cluster.submit(SWEEP);
-    let completed = |row: &Value| row["state"] == "completed";
-    let answered = wait::until("a trial is completed", || {
-        let found: Vec<Value> = rows(&cluster, &sweep).into_iter().filter(completed).collect();
-        (!found.is_empty()).then_some(found)
-    });
+    let (mut cluster, disk, sweep, answered) = at_work_on_a_small_disk();
     disk.fill();
     wait::until("the coordinator says that its disk is full", || refused(&cluster, &["ls"]));
     cluster.kill_coordinator();
     disk.make_room();
     cluster.start_coordinator();
     let outcome = Outcome::wait(&cluster, &sweep);
-    assert_eq!(outcome, expected, "{}", cluster.logs());
-    let after = rows(&cluster, &sweep);
-    for row in answered {
-        let now = after.iter().find(|now| now["number"] == row["number"]).unwrap();
-        assert_eq!(now, &row, "what was answered before stands");
-    }
+    assert_eq!(&outcome, expected, "{}", cluster.logs());
+    stand(&answered, &cluster, &sweep);
 }
 
 #[test]
@@ -180,7 +174,7 @@ fn a_full_object_store_costs_attempts_with_a_reason_and_no_trial() {
 
     disk.make_room();
     assert_eq!(
-        Outcome::wait(&cluster, &sweep),
+        &Outcome::wait(&cluster, &sweep),
         expected,
         "nothing lost, nothing doubled\n{}",
         cluster.logs()

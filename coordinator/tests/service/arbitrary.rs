@@ -1,9 +1,9 @@
 //! Well-formed messages that make no sense: whatever agents say, the conversion refuses it or the engine survives it.
 
-use proptest::{collection::vec, option, prelude::*};
+use proptest::{collection::vec, option, prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 use spotsweep_coordinator::grpc::from_worker;
 use spotsweep_engine::{
-    Action, Config, Engine, Event, RequestId, SessionId, Time,
+    Action, Config, Engine, Event, RequestId, SessionId, SweepId, Time, TrialRef,
     event::{Command, Target},
 };
 use spotsweep_proto::spec;
@@ -11,9 +11,10 @@ use spotsweep_wire::{
     WORKER_PROTOCOL,
     v1::{self, from_worker::Message, report::Body},
 };
+use std::collections::BTreeSet;
 
 /// Connections at a time.
-const SESSIONS: u64 = 3;
+const PLACES: usize = 3;
 
 /// Small numbers that hit something, and those at the ends of the range.
 fn number() -> impl Strategy<Value = u64> {
@@ -131,19 +132,22 @@ fn message() -> impl Strategy<Value = Message> {
 /// What happens besides.
 #[derive(Debug, Clone)]
 enum Turn {
-    Says(u64, Message),
-    /// A report that is in order but for what it says: numbered and under the epoch of a lease that was granted.
-    Reports(u64, usize, Body),
+    Says(usize, Message),
+    /// A good agent joins, if nobody is there, and takes two leases.
+    Joins(usize),
+    /// A report that is in order but for what it says: numbered, under one of the newest leases, mostly by its holder.
+    Reports(usize, Body),
     Seconds(f64),
     Command(Command),
 }
 
 fn turn() -> impl Strategy<Value = Turn> {
-    let session = || 0..SESSIONS;
+    let place = || 0..PLACES;
     prop_oneof![
-        8 => (session(), message()).prop_map(|(session, message)| Turn::Says(session, message)),
-        6 => (session(), any::<usize>(), body().prop_filter_map("a body", |body| body))
-            .prop_map(|(session, lease, body)| Turn::Reports(session, lease, body)),
+        6 => (place(), message()).prop_map(|(place, message)| Turn::Says(place, message)),
+        3 => place().prop_map(Turn::Joins),
+        8 => (0..3_usize, body().prop_filter_map("a body", |body| body))
+            .prop_map(|(lease, body)| Turn::Reports(lease, body)),
         2 => (0.0..40.0).prop_map(Turn::Seconds),
         1 => proptest::sample::select(vec![Command::Pause, Command::Resume]).prop_map(Turn::Command),
     ]
@@ -156,8 +160,8 @@ struct World {
     /// Of each place the open connection, how many devices it has, the number of its next report.
     open: Vec<Option<(SessionId, usize, u64)>>,
     next_session: u64,
-    /// Leases ever granted.
-    granted: Vec<(spotsweep_engine::TrialRef, u64)>,
+    /// Leases ever granted, and to whom.
+    granted: Vec<(TrialRef, u64, SessionId)>,
 }
 
 impl World {
@@ -168,7 +172,7 @@ impl World {
         let mut world = Self {
             engine: Engine::new(Config::default()),
             now: Time(1_000_000),
-            open: vec![None; SESSIONS as usize],
+            open: vec![None; PLACES],
             next_session: 1,
             granted: Vec::new(),
         };
@@ -185,7 +189,9 @@ impl World {
         }
         for action in actions {
             match action {
-                Action::Grant { grant, .. } => self.granted.push((grant.trial, grant.epoch.0)),
+                Action::Grant { session, grant, .. } => {
+                    self.granted.push((grant.trial, grant.epoch.0, session));
+                }
                 Action::Welcome { session, applied_seq, .. } => {
                     let open = self.open.iter_mut().flatten().find(|(open, _, _)| *open == session);
                     open.expect("a welcome for an open connection").2 = applied_seq.saturating_add(1);
@@ -231,16 +237,19 @@ impl World {
 
     fn turn(&mut self, turn: Turn) {
         match turn {
-            Turn::Says(session, message) => self.says(session as usize, message),
-            Turn::Reports(session, lease, body) => {
-                let place = session as usize;
+            Turn::Says(place, message) => self.says(place, message),
+            Turn::Joins(place) if self.open[place].is_none() => {
+                self.says(place, Message::Hello(crate::agent::hello("good", place as u128)));
+                self.says(place, Message::Ready(v1::Ready { device: 0, credits: 2 }));
+            }
+            Turn::Joins(_) => {}
+            Turn::Reports(lease, body) => {
+                let Some(&(trial, epoch, holder)) = self.granted.iter().rev().nth(lease) else { return };
+                let held = |open: &Option<(SessionId, usize, u64)>| open.is_some_and(|open| open.0 == holder);
+                let place = self.open.iter().position(held).unwrap_or(0);
                 let Some((_, _, seq)) = &mut self.open[place] else { return };
-                if self.granted.is_empty() {
-                    return;
-                }
                 let first_seq = *seq;
                 *seq = seq.saturating_add(1);
-                let (trial, epoch) = self.granted[lease % self.granted.len()];
                 let trial = Some(v1::TrialKey { sweep: trial.sweep.0, number: trial.number });
                 let reports = vec![v1::Report { trial, epoch, body: Some(body) }];
                 let metric_names = vec!["val_loss".to_owned(), "other".to_owned()];
@@ -251,7 +260,7 @@ impl World {
                 self.step(Event::Tick { heard: Vec::new() });
             }
             Turn::Command(command) => {
-                let target = Target::Sweep(spotsweep_engine::SweepId(0));
+                let target = Target::Sweep(SweepId(0));
                 self.step(Event::Control { request: RequestId(2), target, command });
             }
         }
@@ -265,11 +274,31 @@ proptest! {
         for turn in turns {
             world.turn(turn);
         }
-        let sweep = world.engine.sweep(spotsweep_engine::SweepId(0)).unwrap();
+        let sweep = world.engine.sweep(SweepId(0)).unwrap();
         prop_assert_eq!(sweep.trials, 3);
         prop_assert_eq!(sweep.counts.total(), 3, "exactly N trials");
         // What a restart would read is the same.
         let again = Engine::restore(&world.engine.snapshot()).unwrap();
         prop_assert_eq!(again.snapshot(), world.engine.snapshot());
+    }
+}
+
+#[test]
+fn arbitrary_agents_get_far_enough_to_matter() {
+    let mut runner = TestRunner::deterministic();
+    let turns = vec(turn(), 0..60);
+    let mut seen = BTreeSet::new();
+    for _ in 0..500 {
+        let mut world = World::new();
+        for turn in turns.new_tree(&mut runner).unwrap().current() {
+            world.turn(turn);
+            let trials = (0..3).filter_map(|number| {
+                world.engine.trial(TrialRef { sweep: SweepId(0), number }).map(|trial| trial.state.as_str())
+            });
+            seen.extend(trials);
+        }
+    }
+    for state in ["pending", "running", "paused", "completed", "failed", "diverged"] {
+        assert!(seen.contains(state), "{state}: {seen:?}");
     }
 }
