@@ -36,6 +36,8 @@ pub struct Explanation {
     pub ends: Vec<EndView>,
     /// Attempts that started.
     pub attempts: u32,
+    /// How its latest failure came about, where `reason` does not say so already.
+    pub last_failure: Option<FailureView>,
 }
 
 /// Why a trial is in its state.
@@ -188,6 +190,8 @@ impl Engine {
             let how = words::of_end(note.end);
             Some(EndView { attempt: note.attempt, how, worker, device, step: note.step, at: note.at })
         });
+        let said = matches!(reason, Reason::BackOff { .. } | Reason::Failed { .. });
+        let last_failure = trial.filter(|_| !said).and_then(|trial| state.latest_failure(trial));
         Some(Explanation {
             trial: trial_ref,
             sweep: sweep.name.clone(),
@@ -197,6 +201,7 @@ impl Engine {
             bound_to: trial.and_then(|trial| trial.kind).filter(|_| !shown.is_final()),
             ends: ends.collect(),
             attempts: trial.map_or(0, |trial| trial.attempts),
+            last_failure,
         })
     }
 }

@@ -81,6 +81,9 @@ impl fmt::Display for Explanation {
             let EndView { attempt, how, worker, device, step, at } = end;
             write!(f, "\n  {attempt}. on {worker} {device} to step {step}, {how}, {}", self.ago(*at))?;
         }
+        if let Some(failure) = &self.last_failure {
+            write!(f, "\nthe latest failure, on {}: {}", failure.worker, failure.message)?;
+        }
         Ok(())
     }
 }

@@ -48,6 +48,21 @@ fn a_trial_in_backoff_tells_its_failure_and_when_it_is_tried_again() {
 }
 
 #[test]
+fn what_failed_before_is_told_whatever_the_trial_does_now() {
+    let mut world = World::new();
+    world.submit(spec(1));
+    let session = world.join("a", 1);
+    let lease = world.lease();
+    world.started(session, lease);
+    world.failed(session, lease, FailureKind::Storage);
+    let told = |world: &World| why(world, 0).matches("no luck").count();
+    assert_eq!(told(&world), 1, "while it waits: {}", why(&world, 0));
+    world.tick_for(11, &[session]);
+    assert_eq!(told(&world), 1, "when it may go on: {}", why(&world, 0));
+    assert!(why(&world, 0).contains("the latest failure, on a: no luck"), "{}", why(&world, 0));
+}
+
+#[test]
 fn a_failure_is_not_said_twice() {
     let mut world = World::new();
     world.submit(spec(1));
