@@ -1,6 +1,6 @@
 //! What a sweep ended with, reduced to what must not depend on what happened to it on the way.
 
-use crate::{Cluster, wait};
+use crate::{Cluster, Trainer, wait};
 use serde_json::{Map, Value};
 use spotsweep_proto::metric::TIMING_METRICS;
 
@@ -69,6 +69,13 @@ impl Outcome {
             .collect();
         trials.sort_by_key(|(number, _)| *number);
         Self { trials: trials.into_iter().map(|(_, outcome)| outcome).collect() }
+    }
+
+    /// Of a sweep where nothing happens to it, with the toy trainer.
+    pub fn undisturbed(sweep_file: &str) -> Self {
+        let cluster = Cluster::start(2, Trainer::Stub, &[]);
+        let sweep = cluster.submit(sweep_file);
+        Self::wait(&cluster, &sweep)
     }
 
     /// Of a sweep when it has ended.
