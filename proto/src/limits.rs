@@ -22,6 +22,8 @@ pub const METRICS_PER_TRIAL: usize = 1024;
 pub const LINE_BYTES: usize = 1 << 20;
 /// Longest text of a failure that is kept, in bytes.
 pub const FAILURE_TEXT_BYTES: usize = 4096;
+/// Longest reason of a notice that is kept, in bytes.
+pub const NOTICE_REASON_BYTES: usize = 256;
 /// Largest gRPC message that either side accepts, in bytes.
 pub const GRPC_MESSAGE_BYTES: usize = 8 << 20;
 /// Most reports that an agent puts into one batch.

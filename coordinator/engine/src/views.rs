@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use spotsweep_proto::{
     ids::{DeviceName, Epoch, Incarnation, SweepName, WorkerName},
     line::FailureKind,
+    notice::Notice,
     spec::SweepSpec,
 };
 use std::sync::Arc;
@@ -296,6 +297,8 @@ pub struct WorkerView {
     pub applied_seq: u64,
     /// Trials whose leases it holds.
     pub leases: Vec<TrialRef>,
+    /// Of what it was warned, and when.
+    pub notice: Option<(Notice, Time)>,
 }
 
 /// Counters of the whole engine since its journal began.
