@@ -2,6 +2,8 @@
 
 mod words;
 
+pub use words::lost_words;
+
 use crate::{
     action::{RevokeReason, TrialState},
     engine::Engine,

@@ -69,7 +69,11 @@ pub(super) fn open_writer(
     if is_empty(&db)? {
         create(&mut db, fresh).map_err(StoreError::sqlite("cannot create the journal's tables"))?;
     }
-    check_format(&db, path)?;
+    if check_format(&db, path)? < FORMAT_VERSION {
+        // What is written from now on an older program would not understand.
+        db.pragma_update(None, "user_version", FORMAT_VERSION)
+            .map_err(StoreError::sqlite("cannot mark the journal as one of this version"))?;
+    }
     Ok(db)
 }
 
@@ -109,7 +113,8 @@ fn create(db: &mut Connection, fresh: &Engine) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
-fn check_format(db: &Connection, path: &Path) -> Result<(), StoreError> {
+/// The version of the file, if we read it.
+fn check_format(db: &Connection, path: &Path) -> Result<u32, StoreError> {
     let number = |pragma: &str| -> Result<Option<i64>, StoreError> {
         db.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get(0))
             .optional()
@@ -122,5 +127,5 @@ fn check_format(db: &Connection, path: &Path) -> Result<(), StoreError> {
     if found > FORMAT_VERSION {
         return Err(StoreError::Newer { path: path.to_owned(), found, supported: FORMAT_VERSION });
     }
-    Ok(())
+    Ok(found)
 }

@@ -35,7 +35,9 @@ pub(super) fn of_end(end: BriefEnd, worker: &WorkerName, device: &DeviceName, st
     format!("on {worker} {device} to step {step}, {how}")
 }
 
-fn lost_words(steps: u64) -> String {
+/// What an interruption cost: `nothing lost`, `3 steps lost`.
+#[must_use]
+pub fn lost_words(steps: u64) -> String {
     match steps {
         0 => "nothing lost".to_owned(),
         1 => "1 step lost".to_owned(),
