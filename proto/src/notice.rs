@@ -104,8 +104,7 @@ impl Notice {
     /// With a reason, as much of it as is kept.
     #[must_use]
     pub fn because(self, reason: &str) -> Self {
-        let clean: String =
-            reason.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let clean: String = reason.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let end = (0..=clean.len().min(NOTICE_REASON_BYTES)).rev().find(|end| clean.is_char_boundary(*end));
         Self { reason: clean[..end.unwrap_or(0)].to_owned(), ..self }
     }

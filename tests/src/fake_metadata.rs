@@ -64,8 +64,7 @@ fn answer(mut stream: TcpStream, items: &Items) -> std::io::Result<()> {
         }
     }
     let request = head.first().cloned().unwrap_or_default();
-    let authorized =
-        head.contains(&format!("x-aws-ec2-metadata-token: {}", TOKEN.to_lowercase()));
+    let authorized = head.contains(&format!("x-aws-ec2-metadata-token: {}", TOKEN.to_lowercase()));
     let asked = request.split(' ').nth(1).and_then(|path| path.strip_prefix("/latest/meta-data/"));
     let (status, body) = if request.starts_with("put /latest/api/token ") {
         ("200 OK", TOKEN.to_owned())

@@ -1,11 +1,7 @@
 //! Promise 3 with real processes: a notice is used.
 
 use spotsweep_tests::{
-    Cluster, Outcome, Trainer,
-    cluster::free_port,
-    fake_metadata::FakeAws,
-    outcome::json_lines,
-    wait,
+    Cluster, Outcome, Trainer, cluster::free_port, fake_metadata::FakeAws, outcome::json_lines, wait,
 };
 use std::{
     io::{Read as _, Write as _},
@@ -116,7 +112,10 @@ fn a_draining_worker_shows_why_and_what_a_hung_trainer_loses_is_said() {
     assert!(text.contains("agent-0 hands it over and leaves after a notice file: price"), "{text}");
     assert_eq!(cluster.agent_ended(doomed).code(), Some(0), "{}", cluster.logs());
     let text = explained(&cluster);
-    assert!(text.contains("interrupted by a notice file on worker agent-0 (cpu) at step 30; 10 steps lost"), "{text}");
+    assert!(
+        text.contains("interrupted by a notice file on worker agent-0 (cpu) at step 30; 10 steps lost"),
+        "{text}"
+    );
     cluster.add_agent(&["--notices", "off"], &[]);
     assert_eq!(Outcome::wait(&cluster, &name).trials[0].state, "completed");
 }
@@ -133,7 +132,8 @@ fn after_a_rebalance_recommendation_the_trial_moves_and_the_worker_stays() {
     let calm = cluster.add_agent(&["--notices", "off"], &[STEP]);
     trains_on(&cluster, calm);
     let text = explained(&cluster);
-    let step = number_after(&text, "moved after an AWS rebalance recommendation on worker agent-0 (cpu) at step ");
+    let step =
+        number_after(&text, "moved after an AWS rebalance recommendation on worker agent-0 (cpu) at step ");
     assert!(text.contains(&format!("at step {step}; nothing lost")), "{text}");
     let row = worker_row(&cluster, shaky);
     assert_eq!(row["state"], "connected");

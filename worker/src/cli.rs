@@ -62,7 +62,13 @@ pub(crate) struct Arguments {
 
     /// Whose notices that the machine will be taken are heard: auto (the cloud that the firmware names, and Slurm
     /// inside a job), off, aws, gce, azure, slurm.
-    #[arg(long, value_name = "SOURCE", env = "SPOTSWEEP_NOTICES", default_value = "auto", hide_possible_values = true)]
+    #[arg(
+        long,
+        value_name = "SOURCE",
+        env = "SPOTSWEEP_NOTICES",
+        default_value = "auto",
+        hide_possible_values = true
+    )]
     notices: NoticeChoice,
 
     /// A file whose existence is a notice, for whoever can run touch. It may say {"in_s": 30, "reason": "price"}.

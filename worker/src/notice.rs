@@ -85,7 +85,9 @@ pub enum NoticeError {
         source: std::io::Error,
     },
     /// USR1 means nothing here.
-    #[error("SLURM_JOB_ID is not set, so this is no Slurm job\nhint: leave --notices away, or start the agent by sbatch")]
+    #[error(
+        "SLURM_JOB_ID is not set, so this is no Slurm job\nhint: leave --notices away, or start the agent by sbatch"
+    )]
     NoSlurmJob,
     /// The system takes no signal handler.
     #[error("USR1 cannot be listened to")]
@@ -250,7 +252,11 @@ async fn follow(mut source: Box<dyn Source>, told: mpsc::Sender<Notice>, mut lef
                 if warned {
                     tracing::debug!(source = source.name(), reason, "no look at notices");
                 } else {
-                    tracing::warn!(source = source.name(), reason, "notices cannot be heard just now; trying on, and saying this once");
+                    tracing::warn!(
+                        source = source.name(),
+                        reason,
+                        "notices cannot be heard just now; trying on, and saying this once"
+                    );
                     warned = true;
                 }
                 wait += backoff.next();
@@ -264,9 +270,15 @@ async fn follow(mut source: Box<dyn Source>, told: mpsc::Sender<Notice>, mut lef
     match timeout(SETTLE_LIMIT, source.settle()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
-            tracing::warn!(source = source.name(), reason = describe(&error), "not told that all is handed over");
+            tracing::warn!(
+                source = source.name(),
+                reason = describe(&error),
+                "not told that all is handed over"
+            );
         }
-        Err(_) => tracing::warn!(source = source.name(), "it takes too long to be told that all is handed over"),
+        Err(_) => {
+            tracing::warn!(source = source.name(), "it takes too long to be told that all is handed over")
+        }
     }
 }
 

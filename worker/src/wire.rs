@@ -182,12 +182,7 @@ pub(crate) fn noticed(notice: &Notice) -> v1::Noticed {
         NoticeKind::Maintenance => v1::NoticeKind::Maintenance,
         NoticeKind::Rebalance => v1::NoticeKind::Rebalance,
     };
-    v1::Noticed {
-        source: source.into(),
-        kind: kind.into(),
-        in_s: notice.in_s,
-        reason: notice.reason.clone(),
-    }
+    v1::Noticed { source: source.into(), kind: kind.into(), in_s: notice.in_s, reason: notice.reason.clone() }
 }
 
 fn trial_key(lease: LeaseKey) -> v1::TrialKey {

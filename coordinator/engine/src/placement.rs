@@ -83,7 +83,9 @@ impl Placement {
 
     /// How many of them satisfy the demand.
     pub(crate) fn idle_unnoticed(&self, demand: Demand) -> usize {
-        self.classes_for(demand).map(|(_, slots)| slots.iter().take_while(|s| is_idle_unnoticed(s)).count()).sum()
+        self.classes_for(demand)
+            .map(|(_, slots)| slots.iter().take_while(|s| is_idle_unnoticed(s)).count())
+            .sum()
     }
 
     fn remove_slot(&mut self, class: Class, slot: SlotKey) {

@@ -138,11 +138,7 @@ pub(crate) enum BriefEnd {
     Disconnected,
     Expired,
     Revoked(RevokeReason),
-    Noticed {
-        source: NoticeSource,
-        kind: NoticeKind,
-        lost_steps: u64,
-    },
+    Noticed { source: NoticeSource, kind: NoticeKind, lost_steps: u64 },
 }
 
 impl Trial {

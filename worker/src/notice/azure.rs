@@ -125,7 +125,8 @@ impl Azure {
         let ids = self.ours_alone.iter().map(|id| serde_json::json!({ "EventId": id }));
         let body = serde_json::json!({ "StartRequests": ids.collect::<Vec<_>>() }).to_string();
         let url = self.events_url();
-        exchange(Ask { method: "POST", url: &url, headers: &HEADERS, body: &body, patience: PATIENCE }).await?;
+        exchange(Ask { method: "POST", url: &url, headers: &HEADERS, body: &body, patience: PATIENCE })
+            .await?;
         tracing::info!(events = self.ours_alone.len(), "told Azure that this machine may go");
         Ok(())
     }
@@ -194,7 +195,8 @@ mod tests {
     async fn an_eviction_of_this_machine_is_a_notice_and_is_acknowledged_once_all_is_handed_over() {
         let (mut source, acknowledged) =
             azure(&[event("e1", "Preempt", "Scheduled", &["VM-1"], LONG_AGO)]).await;
-        let notice = Notice::new(NoticeSource::Azure, NoticeKind::Preempt, Some(0.0)).because("Spot eviction.");
+        let notice =
+            Notice::new(NoticeSource::Azure, NoticeKind::Preempt, Some(0.0)).because("Spot eviction.");
         assert_eq!(source.look().await.unwrap(), Look::Notice(notice));
         assert_eq!(*acknowledged.lock().unwrap(), Vec::<String>::new());
         source.settle().await.unwrap();

@@ -45,7 +45,8 @@ impl Watched {
             }
         };
         let headers = [("Metadata-Flavor", "Google")];
-        let answer = exchange(Ask { method: "GET", url: &url, headers: &headers, body: "", patience }).await?;
+        let answer =
+            exchange(Ask { method: "GET", url: &url, headers: &headers, body: "", patience }).await?;
         let text = answer.text.trim().to_owned();
         // "Metadata-Flavor: Google" in the answer tells the server from whoever else answers at its address.
         let tag = answer.header("ETag").filter(|tag| tag.chars().all(|c| c.is_ascii_alphanumeric()));

@@ -184,7 +184,10 @@ mod tests {
             [(&[], "{\"in_s\": -3}", 400), (&[], "now", 400), (&[], &long, 413), (&origin, "", 403)];
         for (headers, body, status) in refused {
             let answer = post(&url, headers, body).await;
-            assert!(matches!(answer, Err(HttpError::Status(found)) if found == status), "{status}: {answer:?}");
+            assert!(
+                matches!(answer, Err(HttpError::Status(found)) if found == status),
+                "{status}: {answer:?}"
+            );
         }
         let get = Ask { method: "GET", url: &url, headers: &[], body: "", patience: Duration::from_secs(20) };
         assert!(matches!(exchange(get).await, Err(HttpError::Status(405))));

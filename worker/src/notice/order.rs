@@ -49,7 +49,9 @@ mod tests {
         }
         let told = notice(NoticeSource::File, br#"{"in_s": 30, "reason": "price"}"#).unwrap();
         assert_eq!((told.in_s, told.reason.as_str()), (Some(30.0), "price"));
-        for text in ["30", "{\"in_s\": -1}", "{\"in_s\": 1e9}", "{\"in\": 3}", "{\"in_s\": \"x\"}", "\u{fffd}"] {
+        for text in
+            ["30", "{\"in_s\": -1}", "{\"in_s\": 1e9}", "{\"in\": 3}", "{\"in_s\": \"x\"}", "\u{fffd}"]
+        {
             assert!(notice(NoticeSource::File, text.as_bytes()).is_err(), "{text}");
         }
     }

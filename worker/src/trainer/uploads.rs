@@ -1,11 +1,6 @@
 //! Checkpoints of one job on their way to the object store, beside training, in order.
 
-use crate::{
-    attempt::CheckpointRef,
-    backoff::Backoff,
-    checkpoints::CheckpointStore,
-    errors::describe,
-};
+use crate::{attempt::CheckpointRef, backoff::Backoff, checkpoints::CheckpointStore, errors::describe};
 use spotsweep_proto::{
     ids::TrialId,
     line::{CheckpointFiles, FailureKind},

@@ -152,7 +152,16 @@ impl Explanation {
                     None => Ok(()),
                 }
             }
-            Reason::Leased { worker, device, started_at, step, total_steps, disconnected_since, revoked, notice } => {
+            Reason::Leased {
+                worker,
+                device,
+                started_at,
+                step,
+                total_steps,
+                disconnected_since,
+                revoked,
+                notice,
+            } => {
                 match started_at {
                     Some(at) => write!(f, "on {worker} {device}, started {}", self.ago(*at))?,
                     None => write!(f, "waits on {worker} for {device}")?,

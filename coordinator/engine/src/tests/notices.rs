@@ -71,7 +71,10 @@ fn a_drained_attempt_keeps_its_notice_and_the_next_goes_on_from_its_step() {
     assert_eq!(granted[0].2.resume.as_ref().map(|checkpoint| checkpoint.step), Some(43));
     assert_eq!(world.ends(), [AttemptEnd::Noticed { notice: spot(), lost_steps: 0 }]);
     let text = why(&world, lease);
-    assert!(text.contains("interrupted by an AWS spot notice on worker w3 (cpu) at step 43; nothing lost"), "{text}");
+    assert!(
+        text.contains("interrupted by an AWS spot notice on worker w3 (cpu) at step 43; nothing lost"),
+        "{text}"
+    );
     assert_eq!(world.trial(lease.trial).interruptions, 1);
 }
 
@@ -140,7 +143,10 @@ fn a_trial_with_much_to_go_moves_when_an_idle_device_stands_ready_and_only_then(
     assert_eq!(world.granted()[0].0, calm);
     assert_eq!(world.ends(), [AttemptEnd::Noticed { notice: rebalance(), lost_steps: 0 }]);
     let text = why(&world, lease);
-    assert!(text.contains("moved after an AWS rebalance recommendation on worker shaky (cpu) at step 52"), "{text}");
+    assert!(
+        text.contains("moved after an AWS rebalance recommendation on worker shaky (cpu) at step 52"),
+        "{text}"
+    );
 }
 
 #[test]
