@@ -51,7 +51,7 @@ fmt:
 # All crates at once, as in test-rust: the same features, so that dependencies are compiled once.
 .PHONY: clippy
 clippy:
-	@$(WITH_TORCH) $(CARGO) clippy --quiet --locked --workspace --all-targets -- -D warnings
+	@$(WITH_TORCH) $(CARGO) clippy --quiet --locked --workspace --features spotsweep-tests/libtorch --all-targets -- -D warnings
 
 .PHONY: deny
 deny:
@@ -72,9 +72,9 @@ test-python:
 .PHONY: test-rust
 test-rust:
 	@$(WITH_TORCH) \
-	$(CARGO) build --quiet --locked --workspace --bins; \
+	$(CARGO) build --quiet --locked --workspace --features spotsweep-tests/libtorch --bins; \
 	$(DEBUG)/spotsweep data get fashion-mnist; \
-	SPOTSWEEP_PROGRAMS_BUILT=1 $(CARGO) test --locked --workspace --no-fail-fast
+	SPOTSWEEP_PROGRAMS_BUILT=1 $(CARGO) test --locked --workspace --features spotsweep-tests/libtorch --no-fail-fast
 
 # SPOTSWEEP_BENCH_PYTHON=PYTHON, or SPOTSWEEP_PYTHON_TORCH, names a Python with torch 2.11 to train beside.
 .PHONY: bench

@@ -49,3 +49,8 @@ pub fn worker() -> PathBuf {
 pub fn stub_trainer() -> PathBuf {
     folder().join("stub-trainer")
 }
+
+/// The trainer that trains with libtorch. `make test` builds it; the tests that need it are behind the feature `libtorch`.
+pub fn libtorch_trainer() -> PathBuf {
+    folder().join("spotsweep-trainer")
+}

@@ -3,7 +3,7 @@
 use crate::{Cluster, outcome, wait};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 /// What was done to a cluster.
 #[derive(Debug, Default)]
@@ -16,12 +16,26 @@ pub struct Damage {
     pub trainers: u32,
 }
 
-/// Kills something every 100 to 600 ms and starts it again, `times` times or until the sweep has ended.
-pub fn kill_at_random(cluster: &mut Cluster, sweep: &str, seed: u64, times: u32) -> Damage {
+impl Damage {
+    /// How many processes were killed.
+    pub fn kills(&self) -> u32 {
+        self.coordinators + self.agents + self.trainers
+    }
+}
+
+/// Kills something every so many milliseconds and starts it again, `times` times or until the sweep has ended.
+pub fn kill_at_random(
+    cluster: &mut Cluster,
+    sweep: &str,
+    seed: u64,
+    times: u32,
+    every_ms: Range<u64>,
+) -> Damage {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut damage = Damage::default();
     for _ in 0..times {
-        wait::pause(Duration::from_millis(100 + u64::from(random.next_u32() % 500)));
+        let wait_ms = every_ms.start + random.next_u64() % (every_ms.end - every_ms.start);
+        wait::pause(Duration::from_millis(wait_ms));
         if outcome::ended(cluster, sweep) {
             break;
         }

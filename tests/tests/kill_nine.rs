@@ -32,12 +32,9 @@ fn a_sweep_under_kill_nine_of_everything_ends_with_the_same_bits_and_curves() {
     for seed in [1, 2] {
         let mut storm = Cluster::start(3, Trainer::Stub, &[STEP]);
         let sweep = storm.submit(SWEEP);
-        let damage = chaos::kill_at_random(&mut storm, &sweep, seed, 25);
+        let damage = chaos::kill_at_random(&mut storm, &sweep, seed, 25, 100..600);
         let outcome = Outcome::wait(&storm, &sweep);
-        assert!(
-            damage.agents + damage.trainers + damage.coordinators >= 5,
-            "seed {seed}: a real storm: {damage:?}"
-        );
+        assert!(damage.kills() >= 5, "seed {seed}: a real storm: {damage:?}");
         assert_eq!(outcome, expected, "seed {seed}, {damage:?}\n{}", storm.logs());
     }
 }

@@ -35,8 +35,8 @@ pub(crate) enum Breach {
     Again(&'static str),
     #[error("it said ready in the middle of a job")]
     Ready,
-    #[error("it went from step {from} to step {to}")]
-    Backwards { from: u64, to: u64 },
+    #[error("it said {said} of step {found}, where {least} is the first that may come")]
+    Backwards { said: &'static str, least: u64, found: u64 },
     #[error("it started at step {found} instead of step {wanted}")]
     FirstStep { found: u64, wanted: u64 },
     #[error("it reported {0} metrics at once; {METRICS_PER_REPORT} is the limit")]
@@ -57,6 +57,8 @@ pub(crate) struct Watch {
     started: bool,
     /// Step of the last report, if there was one.
     reported: Option<u64>,
+    /// Step of the last checkpoint, if there was one. Written beside training, so it may lie behind the reports.
+    saved: Option<u64>,
     /// Last step heard of.
     step: u64,
     names: HashMap<String, MetricName>,
@@ -71,6 +73,7 @@ impl Watch {
             scratch: scratch.to_owned(),
             started: false,
             reported: None,
+            saved: None,
             step: first_step,
             names: HashMap::new(),
             ignored_values: 0,
@@ -102,24 +105,22 @@ impl Watch {
                 Ok(Said::Started { step, total_steps })
             }
             FromTrainer::Report { epoch, step, data_epoch, metrics } => {
-                self.check("report", epoch, step)?;
-                if let Some(from) = self.reported.filter(|from| step <= *from) {
-                    return Err(Breach::Backwards { from, to: step });
-                }
+                self.check("report", epoch, self.reported.map(|step| step + 1), step)?;
                 self.reported = Some(step);
                 let metrics = self.metrics(&metrics)?;
                 let data_epoch = if data_epoch.is_finite() { data_epoch } else { 0.0 };
                 Ok(Said::Progress(Progress { step, data_epoch, metrics }))
             }
             FromTrainer::Checkpoint { epoch, files, last } => {
-                self.check("checkpoint", epoch, files.step)?;
+                self.check("checkpoint", epoch, self.saved, files.step)?;
+                self.saved = Some(files.step);
                 for path in [&files.weights, &files.state] {
                     self.check_path(path)?;
                 }
                 Ok(Said::Checkpoint { files, last })
             }
             FromTrainer::Done { epoch, step, metrics, weights_digest } => {
-                self.check("done", epoch, step)?;
+                self.check("done", epoch, Some(self.step), step)?;
                 Ok(Said::Done { step, metrics: self.metrics(&metrics)?, weights_digest })
             }
             FromTrainer::Stopped { epoch, step } => {
@@ -139,15 +140,23 @@ impl Watch {
         if found == self.epoch { Ok(()) } else { Err(Breach::Epoch { said, found, wanted: self.epoch }) }
     }
 
-    fn check(&mut self, said: &'static str, epoch: Epoch, step: u64) -> Result<(), Breach> {
+    /// `least` is the first step that this kind of message may name now; never one before the job's own first.
+    fn check(
+        &mut self,
+        said: &'static str,
+        epoch: Epoch,
+        least: Option<u64>,
+        step: u64,
+    ) -> Result<(), Breach> {
         self.check_epoch(said, epoch)?;
         if !self.started {
             return Err(Breach::NotStarted { said });
         }
-        if step < self.step {
-            return Err(Breach::Backwards { from: self.step, to: step });
+        let least = least.unwrap_or(self.first_step).max(self.first_step);
+        if step < least {
+            return Err(Breach::Backwards { said, least, found: step });
         }
-        self.step = step;
+        self.step = self.step.max(step);
         Ok(())
     }
 
@@ -220,8 +229,37 @@ mod tests {
         let Said::Progress(progress) = said else { panic!("{said:?}") };
         assert_eq!(progress.metrics, [(MetricName::new("loss").unwrap(), 0.5)]);
         assert_eq!((watch.ignored_values(), watch.step()), (2, 11));
-        assert!(matches!(watch.hear(report(11, &json!({}))), Err(Breach::Backwards { from: 11, to: 11 })));
+        assert!(matches!(
+            watch.hear(report(11, &json!({}))),
+            Err(Breach::Backwards { least: 12, found: 11, .. })
+        ));
         assert!(matches!(watch.hear(report(9, &json!({}))), Err(Breach::Backwards { .. })));
+    }
+
+    #[test]
+    fn a_checkpoint_that_was_written_beside_training_may_lie_behind_the_reports() {
+        let checkpoint = |step| {
+            let files =
+                CheckpointFiles { step, weights: "/scratch/1/w".into(), state: "/scratch/1/s".into() };
+            FromTrainer::Checkpoint { epoch: EPOCH, files, last: false }
+        };
+        let mut watch = watch();
+        started(&mut watch);
+        watch.hear(report(14, &json!({}))).unwrap();
+        watch.hear(checkpoint(12)).unwrap();
+        assert_eq!(watch.step(), 14, "the job is where its reports are");
+        assert!(matches!(watch.hear(checkpoint(11)), Err(Breach::Backwards { least: 12, found: 11, .. })));
+        watch.hear(checkpoint(16)).unwrap();
+        watch.hear(report(15, &json!({}))).unwrap();
+        assert_eq!(watch.step(), 16);
+        let digest = Digest([0; 32]);
+        let done = FromTrainer::Done {
+            epoch: EPOCH,
+            step: 15,
+            metrics: serde_json::Map::new(),
+            weights_digest: digest,
+        };
+        assert!(matches!(watch.hear(done), Err(Breach::Backwards { .. })));
     }
 
     #[test]
