@@ -13,6 +13,7 @@ pub mod ids;
 pub mod limits;
 pub mod line;
 pub mod metric;
+pub mod notice;
 pub mod spec;
 pub mod train;
 pub mod value;

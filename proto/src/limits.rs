@@ -24,6 +24,8 @@ pub const STEPS_PER_TRIAL: u64 = 1_000_000_000_000;
 pub const LINE_BYTES: usize = 1 << 20;
 /// Longest text of a failure that is kept, in bytes.
 pub const FAILURE_TEXT_BYTES: usize = 4096;
+/// Longest reason of a notice that is kept, in bytes.
+pub const NOTICE_REASON_BYTES: usize = 256;
 /// Largest gRPC message that either side accepts, in bytes.
 pub const GRPC_MESSAGE_BYTES: usize = 8 << 20;
 /// Most reports that an agent puts into one batch.

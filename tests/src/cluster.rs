@@ -9,7 +9,7 @@ use std::{
     fs::File,
     net::TcpListener,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
 };
 use tempfile::TempDir;
 
@@ -116,8 +116,35 @@ impl Cluster {
         });
     }
 
+    /// Starts one more agent, with arguments and an environment of its own; gives its index.
+    pub fn add_agent(&mut self, arguments: &[&str], environment: &[(&str, &str)]) -> usize {
+        self.agents.push(None);
+        let index = self.agents.len() - 1;
+        self.spawn_agent(index, arguments, environment);
+        index
+    }
+
+    /// Waits until an agent has ended by itself.
+    pub fn agent_ended(&mut self, index: usize) -> ExitStatus {
+        let child = self.agents[index].as_mut().expect("the agent was started");
+        wait::until("the agent ends", || child.try_wait().expect("a child"))
+    }
+
+    /// All that an agent has logged.
+    pub fn agent_log(&self, index: usize) -> String {
+        let logs = std::fs::read_dir(self.folder.path()).expect("a folder").flatten();
+        let prefix = format!("agent-{index}-");
+        logs.filter(|log| log.file_name().to_string_lossy().starts_with(&prefix))
+            .map(|log| std::fs::read_to_string(log.path()).unwrap_or_default())
+            .collect()
+    }
+
     /// Starts agent `index`.
     pub fn start_agent(&mut self, index: usize) {
+        self.spawn_agent(index, &[], &[]);
+    }
+
+    fn spawn_agent(&mut self, index: usize, arguments: &[&str], environment: &[(&str, &str)]) {
         self.lives += 1;
         let log = self.log(&format!("agent-{index}-{}", self.lives));
         let trainer = match &self.trainer {
@@ -130,7 +157,9 @@ impl Cluster {
             .arg(trainer)
             .arg("--dir")
             .arg(self.folder.path().join(format!("scratch-{index}")))
+            .args(arguments)
             .envs(self.environment.iter().map(|(k, v)| (k, v)))
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)

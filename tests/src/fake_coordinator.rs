@@ -33,6 +33,8 @@ pub struct Conversation {
     pub credits: BTreeMap<u32, u32>,
     /// Heartbeats so far.
     pub heartbeats: u64,
+    /// Of what the agent said that it was warned.
+    pub notices: Vec<v1::Noticed>,
 }
 
 struct Service(mpsc::Sender<Conversation>);
@@ -52,6 +54,7 @@ impl Worker for Service {
             next_seq: 1,
             credits: BTreeMap::new(),
             heartbeats: 0,
+            notices: Vec::new(),
         };
         self.0.send(conversation).await.map_err(|_| Status::unavailable("the test is over"))?;
         Ok(Response::new(ReceiverStream::new(receiver)))
@@ -172,9 +175,17 @@ impl Conversation {
                 Some(from_worker::Message::Ready(ready)) => {
                     self.credits.insert(ready.device, ready.credits);
                 }
-                Some(from_worker::Message::Heartbeat(_)) => self.heartbeats += 1,
-                other => panic!("reports, credits or heartbeats come, not {other:?}"),
+                other => self.note(other),
             }
+        }
+    }
+
+    /// Notes what may come at any time.
+    fn note(&mut self, message: Option<from_worker::Message>) {
+        match message {
+            Some(from_worker::Message::Heartbeat(_)) => self.heartbeats += 1,
+            Some(from_worker::Message::Noticed(noticed)) => self.notices.push(noticed),
+            other => panic!("not expected now: {other:?}"),
         }
     }
 
@@ -186,8 +197,7 @@ impl Conversation {
                     self.credits.insert(ready.device, ready.credits);
                     return ready;
                 }
-                Some(from_worker::Message::Heartbeat(_)) => self.heartbeats += 1,
-                other => panic!("credits come, not {other:?}"),
+                other => self.note(other),
             }
         }
     }

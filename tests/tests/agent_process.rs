@@ -7,7 +7,7 @@ use spotsweep_tests::{
     fake_coordinator::{Conversation, FakeCoordinator},
     wait,
 };
-use spotsweep_wire::v1::{from_worker::Message, report::Body};
+use spotsweep_wire::v1::{self, NoticeSource, from_worker::Message, report::Body};
 use std::{
     path::Path,
     process::{Child, Command, ExitStatus, Output, Stdio},
@@ -91,6 +91,8 @@ async fn on_sigterm_it_hands_over_says_goodbye_and_exits_with_zero() {
     agent.signal(nix::sys::signal::Signal::SIGTERM);
     let seen = conversation.until(|body| matches!(body, Body::Released(_))).await;
     assert!(seen.iter().any(|seen| matches!(seen.body, Body::Checkpoint(_))), "{seen:?}");
+    let told: Vec<NoticeSource> = conversation.notices.iter().map(v1::Noticed::source).collect();
+    assert_eq!(told, [NoticeSource::Signal], "before all is handed over");
     while !matches!(conversation.next().await, Some(Message::Goodbye(_))) {}
     drop(conversation);
     assert_eq!(agent.ended().code(), Some(0), "{}", agent.log());

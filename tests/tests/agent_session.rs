@@ -1,11 +1,17 @@
 //! An agent beside a scripted coordinator: reports, credits, reconnects and farewells. Its trainer trains nothing.
 
-use spotsweep_proto::ids::WorkerName;
+use spotsweep_proto::{
+    ids::WorkerName,
+    notice::{Notice, NoticeKind, NoticeSource},
+};
 use spotsweep_tests::fake_coordinator::{Conversation, FakeCoordinator};
 use spotsweep_wire::v1::{self, from_worker::Message, report::Body};
 use spotsweep_worker::{Agent, AgentConfig, AgentError, Drain, Machine, NoopTrainers};
 use std::time::Duration;
-use tokio::{sync::oneshot, task::JoinHandle};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
 
 struct Running {
     task: JoinHandle<Result<(), AgentError>>,
@@ -165,4 +171,41 @@ async fn messages_that_break_the_contract_end_the_connection_and_not_the_agent()
     conversation.grant(0..1, &serde_json::json!({})).await;
     conversation.until(is_finished).await;
     agent.task.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_notice_is_told_at_once_and_again_on_the_next_connection() {
+    let mut coordinator = FakeCoordinator::start().await;
+    let config = AgentConfig {
+        coordinator: coordinator.url(),
+        name: WorkerName::new("tested").unwrap(),
+        machine: Machine::default(),
+    };
+    let (warn, notices) = mpsc::channel(1);
+    let agent = Agent::new(config, NoopTrainers::new()).with_notices(notices, Duration::from_secs(10));
+    let agent = tokio::spawn(agent.run(std::future::pending()));
+    let mut conversation = attach(&mut coordinator).await;
+    let rebalance = Notice::new(NoticeSource::Aws, NoticeKind::Rebalance, None);
+    warn.send(rebalance).await.unwrap();
+    assert_eq!(next_notice(&mut conversation).await, v1::NoticeKind::Rebalance);
+    drop(conversation);
+    let mut conversation = attach(&mut coordinator).await;
+    assert_eq!(next_notice(&mut conversation).await, v1::NoticeKind::Rebalance);
+    let preempted = Notice::new(NoticeSource::Gce, NoticeKind::Preempt, Some(30.0));
+    warn.send(preempted).await.unwrap();
+    assert_eq!(next_notice(&mut conversation).await, v1::NoticeKind::Preempt);
+    while !matches!(conversation.next().await, Some(Message::Goodbye(_))) {}
+    drop(conversation);
+    agent.await.unwrap().unwrap();
+}
+
+/// The next notice that comes, whatever else does.
+async fn next_notice(conversation: &mut Conversation) -> v1::NoticeKind {
+    loop {
+        match conversation.next().await {
+            Some(Message::Noticed(noticed)) => return noticed.kind(),
+            Some(_) => {}
+            None => panic!("the agent ended its stream"),
+        }
+    }
 }

@@ -2,23 +2,31 @@
 //! properly. All decisions are the session's.
 
 use crate::{
+    hello::hello,
     link::{Link, LinkError, LinkEvent},
     machine::Machine,
     reports::Due,
     session::{Command, Outgoing, Session},
-    trainer::{Equipment, FoundDevice, Trainer, TrainerError, Trainers},
+    trainer::{Trainer, TrainerError, Trainers},
+    warned::Warned,
     wire::{self, FromCoordinator},
 };
 use futures::future::join_all;
-use spotsweep_proto::ids::{Incarnation, WorkerName};
-use spotsweep_wire::{WORKER_PROTOCOL, v1};
+use spotsweep_proto::{
+    ids::{Incarnation, WorkerName},
+    notice::{Notice, NoticeKind, NoticeSource},
+};
+use spotsweep_wire::v1;
 use std::{
     future::poll_fn,
     pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, Sleep, sleep_until},
+};
 use tonic::transport::Endpoint;
 
 /// Heartbeats until the coordinator says how often it wants them.
@@ -29,6 +37,10 @@ const BUDGET: usize = 1024;
 const TURNS: usize = 64;
 /// How long the coordinator may take to end its half of the stream after the goodbye.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
+/// Of the time for leaving, so much is for handing over what the jobs left: they have to be done before.
+const HANDOVER: Duration = Duration::from_secs(2);
+/// Where there is little time, no more than one part in so many.
+const HANDOVER_SHARE: u32 = 4;
 
 /// What an agent needs to know.
 #[derive(Debug, Clone)]
@@ -93,15 +105,23 @@ fn hint_line(hint: &str) -> String {
 pub struct Agent {
     config: AgentConfig,
     trainers: Box<dyn Trainers>,
+    warned: Warned,
 }
 
 impl Agent {
     /// An agent that is not running yet.
     pub fn new(config: AgentConfig, trainers: impl Trainers + 'static) -> Self {
-        Self { config, trainers: Box::new(trainers) }
+        Self { config, trainers: Box::new(trainers), warned: Warned::default() }
     }
 
-    /// Runs until `shutdown` says to leave, then stops jobs with a checkpoint, hands leases back and says
+    /// One that hears `notices` too: an interruption makes it leave as `shutdown` does, in the time that the notice
+    /// promises, or else in `grace`.
+    #[must_use]
+    pub fn with_notices(self, notices: mpsc::Receiver<Notice>, grace: Duration) -> Self {
+        Self { warned: Warned::new(notices, grace), ..self }
+    }
+
+    /// Runs until `shutdown` or a notice says to leave, then stops jobs with a checkpoint, hands leases back and says
     /// goodbye. Dropping the future leaves without a word.
     ///
     /// # Errors
@@ -127,6 +147,8 @@ impl Agent {
             welcomed: false,
             heartbeat: HEARTBEAT,
             next_tick: now + HEARTBEAT,
+            warned: self.warned,
+            told_to_leave: false,
             leaving: None,
             timer: Box::pin(sleep_until(now + HEARTBEAT)),
         };
@@ -142,42 +164,11 @@ fn incarnation() -> Result<Incarnation, AgentError> {
     Ok(Incarnation(u128::from_be_bytes(bytes)))
 }
 
-fn hello(config: &AgentConfig, incarnation: Incarnation, equipment: &Equipment) -> v1::Hello {
-    let Machine { host, cpu, cores, memory_bytes, instance_type, zone } = config.machine.clone();
-    let device = |device: &FoundDevice| v1::Device {
-        name: device.name.to_string(),
-        kind: if device.name.as_str().starts_with("cuda") {
-            v1::DeviceKind::Cuda.into()
-        } else {
-            v1::DeviceKind::Cpu.into()
-        },
-        model: device.model.clone(),
-        memory_bytes: device.memory_bytes,
-    };
-    v1::Hello {
-        protocol: WORKER_PROTOCOL,
-        name: config.name.to_string(),
-        incarnation: incarnation.0.to_be_bytes().to_vec().into(),
-        devices: equipment.devices.iter().map(device).collect(),
-        machine: Some(v1::Machine {
-            host,
-            cpu,
-            cores,
-            memory_bytes,
-            libtorch: equipment.libtorch.clone(),
-            instance_type,
-            zone,
-            pid: std::process::id(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        }),
-        held: Vec::new(),
-    }
-}
-
 /// How far leaving has come.
 struct Leaving {
-    drain: Drain,
     deadline: Instant,
+    /// As [`Drain::orphaned`].
+    orphaned: bool,
     /// The goodbye is said; the stream shall end by then.
     goodbye: Option<Instant>,
 }
@@ -190,6 +181,9 @@ struct Running {
     welcomed: bool,
     heartbeat: Duration,
     next_tick: Instant,
+    warned: Warned,
+    /// The wish to leave has been heard; it is not asked again.
+    told_to_leave: bool,
     leaving: Option<Leaving>,
     timer: Pin<Box<Sleep>>,
 }
@@ -204,16 +198,16 @@ impl Running {
     ) -> Poll<Outcome> {
         for _ in 0..TURNS {
             let now = Instant::now();
-            if self.leaving.is_none()
+            if !self.told_to_leave
                 && let Poll::Ready(drain) = shutdown.as_mut().poll(cx)
             {
-                tracing::info!(
-                    grace_s = drain.grace.as_secs_f64(),
-                    "leaving: stopping jobs with a checkpoint"
-                );
-                self.leaving = Some(Leaving { drain, deadline: now + drain.grace, goodbye: None });
-                self.session.drain(now);
-                self.obey();
+                self.told_to_leave = true;
+                self.told(drain, now);
+            }
+            while let Poll::Ready(notice) = self.warned.poll(cx) {
+                if let Some(grace) = self.warned.note(notice) {
+                    self.leave(grace, false, now);
+                }
             }
             let mut progress = self.poll_trainers(cx, now);
             match self.poll_link(cx, now) {
@@ -230,6 +224,33 @@ impl Running {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    fn told(&mut self, Drain { grace, orphaned }: Drain, now: Instant) {
+        if !orphaned {
+            let in_s = Some(grace.as_secs_f64());
+            self.warned.note(Notice::new(NoticeSource::Signal, NoticeKind::Terminate, in_s));
+        }
+        self.leave(grace, orphaned, now);
+    }
+
+    /// Begins to leave, or goes on in less time.
+    fn leave(&mut self, grace: Duration, orphaned: bool, now: Instant) {
+        let deadline = now + grace;
+        match &mut self.leaving {
+            Some(leaving) => {
+                leaving.orphaned |= orphaned;
+                if deadline >= leaving.deadline {
+                    return;
+                }
+                leaving.deadline = deadline;
+            }
+            None => self.leaving = Some(Leaving { deadline, orphaned, goodbye: None }),
+        }
+        tracing::info!(grace_s = grace.as_secs_f64(), "leaving: stopping jobs with a checkpoint");
+        let handover = HANDOVER.min(grace / HANDOVER_SHARE);
+        self.session.drain(deadline - handover, now);
+        self.obey();
     }
 
     fn obey(&mut self) {
@@ -329,6 +350,7 @@ impl Running {
 
     fn down(&mut self) {
         self.welcomed = false;
+        self.warned.disconnected();
         self.session.disconnected();
     }
 
@@ -340,6 +362,15 @@ impl Running {
             if self.welcomed && self.link.poll_ready(cx).is_ready() {
                 self.link.send(v1::from_worker::Message::Heartbeat(v1::Heartbeat {}));
             }
+            progress = true;
+        }
+        // Before all reports: whoever else could take the work hears of it first.
+        if self.welcomed
+            && self.warned.is_unsaid()
+            && self.link.poll_ready(cx).is_ready()
+            && let Some(notice) = self.warned.say()
+        {
+            self.link.send(v1::from_worker::Message::Noticed(wire::noticed(notice)));
             progress = true;
         }
         loop {
@@ -368,7 +399,7 @@ impl Running {
             let over = !self.welcomed || now >= until;
             return over.then_some(if empty { Ok(()) } else { Err(AgentError::GraceOver) });
         }
-        if !self.welcomed && (empty || leaving.drain.orphaned) {
+        if !self.welcomed && (empty || leaving.orphaned) {
             return Some(Ok(()));
         }
         let over = now >= leaving.deadline;

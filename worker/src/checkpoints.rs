@@ -4,7 +4,7 @@
 //! object is written beside its place, flushed to the disk, renamed, and its folder flushed too, before it
 //! counts as stored (`LocalFileSystem::with_fsync`); object stores promise the same of themselves.
 
-use crate::attempt::CheckpointRef;
+use crate::{attempt::CheckpointRef, speed::UploadSpeed};
 use futures::StreamExt as _;
 use object_store::{
     ObjectStore, ObjectStoreExt as _, PutPayload, WriteMultipart, local::LocalFileSystem, path::Path as Key,
@@ -18,7 +18,8 @@ use spotsweep_proto::{
 use std::{
     io::Read as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 use tokio::io::AsyncWriteExt as _;
 
@@ -91,6 +92,7 @@ impl StoreError {
 pub(crate) struct CheckpointStore {
     objects: Arc<dyn ObjectStore>,
     root: Key,
+    speed: Mutex<UploadSpeed>,
 }
 
 impl CheckpointStore {
@@ -102,11 +104,12 @@ impl CheckpointStore {
         {
             let objects = LocalFileSystem::new_with_prefix(&folder)
                 .map_err(|source| StoreError::NoFolder { path: folder.display().to_string(), source })?;
-            return Ok(Self { objects: Arc::new(objects.with_fsync(true)), root: Key::default() });
+            let (objects, root) = (Arc::new(objects.with_fsync(true)), Key::default());
+            return Ok(Self { objects, root, speed: Mutex::default() });
         }
         let (objects, root) = object_store::parse_url(&url)
             .map_err(|source| StoreError::Kind { url: text.to_owned(), source })?;
-        Ok(Self { objects: objects.into(), root })
+        Ok(Self { objects: objects.into(), root, speed: Mutex::default() })
     }
 
     fn key(&self, digest: &Digest) -> Key {
@@ -120,8 +123,9 @@ impl CheckpointStore {
         files: &CheckpointFiles,
         last: bool,
     ) -> Result<CheckpointRef, StoreError> {
-        let weights = self.store_file(&files.weights).await?;
-        let state = self.store_file(&files.state).await?;
+        let since = Instant::now();
+        let (weights, weights_sent) = self.store_file(&files.weights).await?;
+        let (state, state_sent) = self.store_file(&files.state).await?;
         let manifest =
             Manifest { format: MANIFEST_FORMAT, trial: trial.clone(), step: files.step, weights, state };
         let (content, digest) = manifest.encode();
@@ -129,8 +133,21 @@ impl CheckpointStore {
         if !self.has(&digest, content.len() as u64).await? {
             self.objects.put(&self.key(&digest), PutPayload::from(content)).await?;
         }
+        if weights_sent && state_sent {
+            self.observe(weights.bytes + state.bytes, since.elapsed());
+        }
         let parts = vec![weights.digest, state.digest];
         Ok(CheckpointRef { step: files.step, manifest: digest, parts, bytes, last })
+    }
+
+    /// An upload of so many bytes took so long.
+    pub(crate) fn observe(&self, bytes: u64, took: Duration) {
+        self.speed.lock().unwrap_or_else(PoisonError::into_inner).observe(bytes, took);
+    }
+
+    /// So long storing `bytes` surely takes; `None` where nothing is known of that.
+    pub(crate) fn surely(&self, bytes: u64) -> Option<Duration> {
+        self.speed.lock().unwrap_or_else(PoisonError::into_inner).surely(bytes)
     }
 
     /// Whether an object is there already: equal content is stored once.
@@ -142,13 +159,14 @@ impl CheckpointStore {
         }
     }
 
-    async fn store_file(&self, path: &Path) -> Result<Part, StoreError> {
+    /// Stores a file, and tells whether it was sent: an object that is there already is not.
+    async fn store_file(&self, path: &Path) -> Result<(Part, bool), StoreError> {
         let failed = |source| StoreError::File { path: path.to_owned(), source };
         let owned = path.to_owned();
         let read = tokio::task::spawn_blocking(move || digest_of_file(&owned)).await;
         let (part, content) = read.map_err(|error| failed(error.into()))?.map_err(failed)?;
         if self.has(&part.digest, part.bytes).await? {
-            return Ok(part);
+            return Ok((part, false));
         }
         let key = self.key(&part.digest);
         match content {
@@ -157,7 +175,7 @@ impl CheckpointStore {
             }
             None => self.store_in_parts(&key, path).await?,
         }
-        Ok(part)
+        Ok((part, true))
     }
 
     async fn store_in_parts(&self, key: &Key, path: &Path) -> Result<(), StoreError> {

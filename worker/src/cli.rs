@@ -3,8 +3,11 @@
 use clap::{Parser, ValueEnum};
 use spotsweep_proto::ids::{DeviceName, NameError, WorkerName};
 use spotsweep_wire::error::Code;
-use spotsweep_worker::{AgentError, DataFolders, DeviceChoice, Machine, ProcessSettings, TrainerError};
-use std::{path::PathBuf, time::Duration};
+use spotsweep_worker::{
+    AgentError, DataFolders, DeviceChoice, Machine, NoticeChoice, NoticeError, NoticeSettings,
+    ProcessSettings, TrainerError,
+};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use tracing_subscriber::EnvFilter;
 
 /// The trainer that is looked for where none is named.
@@ -16,17 +19,20 @@ Examples:
       One agent for the coordinator on this machine, with all GPUs, or the CPU where there are none.
   spotsweep-worker --coordinator http://127.0.0.1:7077 --device cpu --name cpu-2
       A second agent, on the CPU. Several agents may run on one machine.
+  spotsweep-worker --notice-listen 127.0.0.1:7099
+      Leaves in order after `curl -X POST 127.0.0.1:7099`, for schedulers that it does not know.
   spotsweep-worker --trainer ./my-trainer
       With another program that speaks the line protocol of trainers.
 
-Exit status: 0 after an orderly farewell (SIGTERM, SIGINT), 1 on an error, 2 for a wrong command line, 8 without
+Exit status: 0 after an orderly farewell (SIGTERM, SIGINT, a notice), 1 on an error, 2 for a wrong command line, 8 without
 a usable trainer, 128 plus the signal's number after a second signal; when the coordinator rejects the agent,
 that of the reason, as `spotsweep` gives it.";
 
 /// Takes leases from a coordinator, trains, and reports.
 ///
 /// One trainer process runs for each device. On SIGTERM or SIGINT the agent takes nothing new, stops its jobs
-/// with a checkpoint, hands their leases back and leaves; a second signal ends it at once.
+/// with a checkpoint, hands their leases back and leaves; a second signal ends it at once. It does the same when its
+/// cloud or scheduler warns that the machine will be taken.
 #[derive(Debug, Parser)]
 #[command(name = "spotsweep-worker", version, after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -54,7 +60,27 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 
-    /// Seconds that jobs have to stop with a checkpoint and to be handed over when the agent leaves.
+    /// Whose notices that the machine will be taken are heard: auto (the cloud that the firmware names, and Slurm
+    /// inside a job), off, aws, gce, azure, slurm.
+    #[arg(
+        long,
+        value_name = "SOURCE",
+        env = "SPOTSWEEP_NOTICES",
+        default_value = "auto",
+        hide_possible_values = true
+    )]
+    notices: NoticeChoice,
+
+    /// A file whose existence is a notice, for whoever can run touch. It may say {"in_s": 30, "reason": "price"}.
+    #[arg(long, value_name = "PATH", env = "SPOTSWEEP_NOTICE_FILE")]
+    notice_file: Option<PathBuf>,
+
+    /// A loopback address on which a POST is a notice, with or without such a text.
+    #[arg(long, value_name = "ADDRESS", env = "SPOTSWEEP_NOTICE_LISTEN")]
+    notice_listen: Option<SocketAddr>,
+
+    /// Seconds that jobs have to stop with a checkpoint and to be handed over when the agent leaves after a signal,
+    /// or after a notice that promises no time.
     #[arg(long, value_name = "SECONDS", env = "SPOTSWEEP_GRACE_S", default_value = "25", value_parser = seconds)]
     grace_s: Duration,
 
@@ -121,6 +147,8 @@ pub(crate) enum CliError {
     #[error("signals cannot be listened to")]
     Signals(#[source] std::io::Error),
     #[error(transparent)]
+    Notices(#[from] NoticeError),
+    #[error(transparent)]
     Agent(#[from] AgentError),
 }
 
@@ -130,6 +158,10 @@ impl CliError {
         let code = match self {
             Self::Device { .. } | Self::Name { .. } | Self::Log { .. } => Code::BadRequest,
             Self::Runtime(_) | Self::Signals(_) => Code::Internal,
+            Self::Notices(error) => match error {
+                NoticeError::NotLoopback { .. } | NoticeError::NoSlurmJob => Code::BadRequest,
+                NoticeError::Listen { .. } | NoticeError::Signal(_) => Code::Internal,
+            },
             Self::Agent(error) => match error {
                 AgentError::Url { .. } => Code::BadAddress,
                 AgentError::Rejected { code, .. } => code.parse().unwrap_or(Code::Internal),
@@ -160,6 +192,15 @@ pub(crate) fn start_log(arguments: &Arguments) -> Result<(), CliError> {
         LogFormat::Json => log.json().init(),
     }
     Ok(())
+}
+
+/// Where notices come from.
+pub(crate) fn notices(arguments: &Arguments) -> NoticeSettings {
+    NoticeSettings {
+        choice: arguments.notices,
+        file: arguments.notice_file.clone(),
+        listen: arguments.notice_listen,
+    }
 }
 
 /// What trainer processes need to know.

@@ -1,8 +1,8 @@
 //! The agent: takes leases from a coordinator, has trainers do the work, and reports.
 //!
 //! Owns the session with the coordinator (leases held, numbered reports, reconnects), the supervision of one
-//! trainer process per device, the way of checkpoints between a trainer's files and the object store, and what
-//! is known about the machine. It must not know libtorch (that is the trainer's) nor decide who trains what
+//! trainer process per device, the way of checkpoints between a trainer's files and the object store, notices that
+//! the machine will be taken, and what is known about the machine. It must not know libtorch (that is the trainer's) nor decide who trains what
 //! (that is the engine's).
 //!
 //! [`Agent::new`]`(config, trainers).`[`run`](Agent::run)`(shutdown)` is a whole agent. It is one task, so that
@@ -13,19 +13,25 @@ mod attempt;
 mod backoff;
 mod checkpoints;
 mod data;
+mod errors;
+mod hello;
 mod link;
 mod machine;
+mod notice;
 mod pace;
 mod reports;
 mod scratch;
 mod session;
+mod speed;
 mod trainer;
+mod warned;
 mod wire;
 
 pub use agent::{Agent, AgentConfig, AgentError, Drain};
 pub use attempt::{Attempt, CheckpointRef, LeaseKey, Progress, ReportBody, Sweep, SweepNumber, TrialRef};
 pub use data::DataFolders;
 pub use machine::Machine;
+pub use notice::{NoticeChoice, NoticeError, NoticeSettings, Notices};
 pub use trainer::{
     Equipment, FoundDevice, HowToStop, Trainer, TrainerError, TrainerEvent, Trainers,
     noop::NoopTrainers,

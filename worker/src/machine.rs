@@ -2,8 +2,11 @@
 
 use std::fs;
 
-mod cloud;
-mod http;
+pub(crate) mod cloud;
+#[cfg(test)]
+pub(crate) mod fake;
+pub(crate) mod http;
+pub(crate) mod imds;
 
 /// What an agent says of its machine.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -23,13 +26,12 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Looks around. Takes a second at most, and only on a cloud's machine any time at all: its metadata service
+    /// Looks around. Takes two seconds at most, and only on a cloud's machine any time at all: its metadata service
     /// is asked only where the firmware names the cloud.
     pub async fn detect() -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-        let place = cloud::Cloud::from_firmware(&cloud::Firmware::read());
-        let place = match place {
+        let place = match cloud::Cloud::here() {
             Some(cloud) => cloud.place().await,
             None => cloud::Place::default(),
         };

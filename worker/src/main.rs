@@ -5,7 +5,7 @@ mod cli;
 mod signals;
 
 use clap::Parser as _;
-use spotsweep_worker::{Agent, AgentConfig, Machine, ProcessTrainers};
+use spotsweep_worker::{Agent, AgentConfig, Machine, Notices, ProcessTrainers};
 use std::{io::Write as _, process::ExitCode};
 
 fn main() -> ExitCode {
@@ -28,14 +28,18 @@ fn main() -> ExitCode {
 
 async fn run(arguments: cli::Arguments) -> Result<ExitCode, cli::CliError> {
     let settings = cli::settings(&arguments)?;
+    // First of all: a signal that comes before it is listened to ends the process.
+    let mut notices = Notices::start(&cli::notices(&arguments))?;
     let machine = Machine::detect().await;
     let name = cli::name(&arguments, &machine)?;
     let config = AgentConfig { coordinator: arguments.coordinator, name, machine };
     let farewell = signals::Farewell::listen(settings.grace, arguments.exit_with_parent)
         .map_err(cli::CliError::Signals)?;
-    let agent = Agent::new(config, ProcessTrainers::new(settings));
+    let grace = settings.grace;
+    let agent = Agent::new(config, ProcessTrainers::new(settings)).with_notices(notices.receiver(), grace);
     tokio::select! {
         outcome = agent.run(farewell.first()) => {
+            notices.end(outcome.is_ok()).await;
             outcome?;
             tracing::info!("left");
             Ok(ExitCode::SUCCESS)

@@ -164,7 +164,9 @@ impl Session {
     pub(crate) fn revoked(&mut self, lease: LeaseKey, reason: RevokeReason, now: Instant) {
         match reason {
             RevokeReason::Stale | RevokeReason::Cancelled | RevokeReason::NotNeeded => self.lose(lease),
-            RevokeReason::Paused => self.give_back(lease, now),
+            RevokeReason::Paused | RevokeReason::Moved => {
+                self.give_back(lease, HowToStop::Checkpoint, now);
+            }
         }
     }
 
@@ -234,12 +236,13 @@ impl Session {
         }
     }
 
-    /// Take nothing new, stop everything with a checkpoint, give all leases back.
-    pub(crate) fn drain(&mut self, now: Instant) {
+    /// Take nothing new, stop everything with a checkpoint by then, give all leases back. Once more with an earlier
+    /// time if there turns out to be less.
+    pub(crate) fn drain(&mut self, by: Instant, now: Instant) {
         self.draining = true;
         let held: Vec<LeaseKey> = self.slots.iter().flat_map(leases).collect();
         for lease in held {
-            self.give_back(lease, now);
+            self.give_back(lease, HowToStop::CheckpointBy(by), now);
         }
     }
 
@@ -325,12 +328,18 @@ impl Session {
     }
 
     /// Stop with a checkpoint, then report that it is released.
-    fn give_back(&mut self, lease: LeaseKey, now: Instant) {
+    fn give_back(&mut self, lease: LeaseKey, how: HowToStop, now: Instant) {
         for (device, slot) in self.slots.iter_mut().enumerate() {
             if let Some(running) = slot.running.as_mut().filter(|running| running.lease == lease) {
-                if running.stopping.is_none() {
-                    running.stopping = Some(HowToStop::Checkpoint);
-                    self.commands.push_back(Command::Stop { device, lease, how: HowToStop::Checkpoint });
+                let news = match (running.stopping, how) {
+                    (None, _) => true,
+                    (Some(HowToStop::Checkpoint), HowToStop::CheckpointBy(_)) => true,
+                    (Some(HowToStop::CheckpointBy(known)), HowToStop::CheckpointBy(by)) => by < known,
+                    (Some(_), _) => false,
+                };
+                if news {
+                    running.stopping = Some(how);
+                    self.commands.push_back(Command::Stop { device, lease, how });
                 }
             } else if let Some(place) = slot.queue.iter().position(|attempt| attempt.lease == lease)
                 && let Some(attempt) = slot.queue.remove(place)

@@ -8,6 +8,7 @@ use crate::attempt::{Attempt, LeaseKey, ReportBody};
 use futures::future::BoxFuture;
 use spotsweep_proto::ids::DeviceName;
 use std::task::{Context, Poll};
+use tokio::time::Instant;
 
 mod child;
 mod course;
@@ -56,7 +57,7 @@ pub trait Trainer: Send {
     fn start(&mut self, attempt: Attempt);
 
     /// Stop the attempt under `lease`; nothing happens if it has ended already (the two may cross). A later
-    /// [`HowToStop::Discard`] overrules an earlier [`HowToStop::Checkpoint`].
+    /// [`HowToStop::Discard`] overrules an earlier order to checkpoint, and an earlier deadline a later one.
     fn stop(&mut self, lease: LeaseKey, how: HowToStop);
 
     /// What happened next.
@@ -71,6 +72,9 @@ pub trait Trainer: Send {
 pub enum HowToStop {
     /// Write and store a checkpoint, then report [`ReportBody::Released`].
     Checkpoint,
+    /// The same, with all done by then: what surely cannot be stored in time is left out, and the attempt goes back
+    /// with the newest checkpoint that is stored.
+    CheckpointBy(Instant),
     /// Keep nothing and report nothing; [`TrainerEvent::Dropped`] ends it.
     Discard,
 }

@@ -6,6 +6,7 @@ use spotsweep_proto::{
     digest::Digest,
     ids::{Epoch, MetricName, NameError, SweepName},
     line::FailureKind,
+    notice::{Notice, NoticeKind, NoticeSource},
 };
 use spotsweep_wire::v1;
 use std::{collections::HashMap, time::Duration};
@@ -48,6 +49,7 @@ pub(crate) enum RevokeReason {
     Paused,
     Cancelled,
     NotNeeded,
+    Moved,
 }
 
 /// What is wrong with a message.
@@ -95,6 +97,7 @@ pub(crate) fn from_coordinator(message: v1::ToWorker) -> Result<FromCoordinator,
                 v1::RevokeReason::Paused => RevokeReason::Paused,
                 v1::RevokeReason::Cancelled => RevokeReason::Cancelled,
                 v1::RevokeReason::NotNeeded => RevokeReason::NotNeeded,
+                v1::RevokeReason::Moved => RevokeReason::Moved,
                 v1::RevokeReason::Unspecified => {
                     return Err(WireError::Missing("the reason of a revocation"));
                 }
@@ -156,6 +159,30 @@ fn checkpoint_from(checkpoint: v1::Checkpoint) -> Result<CheckpointRef, WireErro
 pub(crate) fn held((lease, device): (LeaseKey, usize)) -> v1::HeldLease {
     let device = u32::try_from(device).unwrap_or(u32::MAX);
     v1::HeldLease { trial: Some(trial_key(lease)), epoch: lease.epoch.0, device }
+}
+
+/// What the agent was warned of.
+pub(crate) fn noticed(notice: &Notice) -> v1::Noticed {
+    let source = match notice.source {
+        NoticeSource::Aws => v1::NoticeSource::Aws,
+        NoticeSource::Gce => v1::NoticeSource::Gce,
+        NoticeSource::Azure => v1::NoticeSource::Azure,
+        NoticeSource::Slurm => v1::NoticeSource::Slurm,
+        NoticeSource::Signal => v1::NoticeSource::Signal,
+        NoticeSource::File => v1::NoticeSource::File,
+        NoticeSource::Http => v1::NoticeSource::Http,
+    };
+    let kind = match notice.kind {
+        NoticeKind::Terminate => v1::NoticeKind::Terminate,
+        NoticeKind::Stop => v1::NoticeKind::Stop,
+        NoticeKind::Hibernate => v1::NoticeKind::Hibernate,
+        NoticeKind::Preempt => v1::NoticeKind::Preempt,
+        NoticeKind::Reboot => v1::NoticeKind::Reboot,
+        NoticeKind::Redeploy => v1::NoticeKind::Redeploy,
+        NoticeKind::Maintenance => v1::NoticeKind::Maintenance,
+        NoticeKind::Rebalance => v1::NoticeKind::Rebalance,
+    };
+    v1::Noticed { source: source.into(), kind: kind.into(), in_s: notice.in_s, reason: notice.reason.clone() }
 }
 
 fn trial_key(lease: LeaseKey) -> v1::TrialKey {

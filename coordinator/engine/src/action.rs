@@ -12,6 +12,7 @@ use spotsweep_proto::{
     ids::{DeviceName, Epoch, SweepName, WorkerName},
     line::FailureKind,
     metric::Metrics,
+    notice::Notice,
 };
 
 /// Something to do.
@@ -105,6 +106,9 @@ pub enum RevokeReason {
     Cancelled,
     /// The sweep needs no more trials (its target is reached) and the lease had not started.
     NotNeeded,
+    /// The worker's machine is likely to be taken and another worker stands ready: stop with a checkpoint, then
+    /// report `Released`.
+    Moved,
 }
 
 /// Answers to clients.
@@ -315,7 +319,7 @@ pub enum Record {
 }
 
 /// How an attempt ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum AttemptEnd {
     /// The trial is done.
     Finished,
@@ -338,5 +342,12 @@ pub enum AttemptEnd {
     Revoked {
         /// Why.
         reason: RevokeReason,
+    },
+    /// The worker was warned: it handed the trial over, did not get that far, or the trial was moved away from it.
+    Noticed {
+        /// Of what, and by whom.
+        notice: Notice,
+        /// Steps that were done and that no stored checkpoint holds.
+        lost_steps: u64,
     },
 }

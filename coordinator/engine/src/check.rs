@@ -152,6 +152,8 @@ fn check_workers(state: &State) -> Result<(), Violation> {
             ensure(listed, "who is gone holds nothing", || format!("{id:?}: {worker:?}"))?;
         }
     }
+    let stray = state.notices.keys().find(|id| !state.workers.contains_key(id));
+    ensure(stray.is_none(), rule, || format!("a notice of {stray:?}"))?;
     let connected = state.workers.values().filter(|worker| worker.session().is_some()).count();
     ensure(connected == state.sessions.len(), rule, || format!("{:?}", state.sessions))?;
     let gone = state.workers.values().filter(|worker| worker.is_gone()).count();

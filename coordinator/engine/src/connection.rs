@@ -254,6 +254,7 @@ impl State {
             self.gone.pop_first();
             if let Some(worker) = self.workers.remove(&id) {
                 self.incarnations.remove(&worker.incarnation);
+                self.notices.remove(&id);
             }
         }
     }

@@ -27,6 +27,9 @@ pub enum RestoreError {
     Decode(#[source] postcard::Error),
 }
 
+/// An empty map, as postcard writes it.
+const NOTHING: u8 = 0;
+
 /// The whole state of a coordinator, and the only thing that changes it: [`Engine::step`].
 #[derive(Debug, Clone, Serialize)]
 #[serde(transparent)]
@@ -68,8 +71,10 @@ impl Engine {
             Event::Left { session } => state.left(session, out),
             Event::Tick { heard } => state.tick(heard, out),
             Event::Restarted => state.restarted(out),
+            Event::Noticed { session, notice } => state.noticed(session, notice, out),
         }
         state.place(out);
+        state.move_from_noticed(out);
     }
 
     /// The state as bytes, with [`FORMAT_VERSION`] in front.
@@ -86,11 +91,15 @@ impl Engine {
     /// [`RestoreError`] if they are no snapshot of this version.
     pub fn restore(bytes: &[u8]) -> Result<Self, RestoreError> {
         let (head, body) = bytes.split_first_chunk::<4>().ok_or(RestoreError::Short)?;
-        let found = u32::from_le_bytes(*head);
-        if found != FORMAT_VERSION {
-            return Err(RestoreError::Version { found });
+        match u32::from_le_bytes(*head) {
+            FORMAT_VERSION => postcard::from_bytes(body).map_err(RestoreError::Decode),
+            // Version 2 appended the notices to the state, and variants to what is in it: no notices, then.
+            1 => {
+                let body = [body, &[NOTHING]].concat();
+                postcard::from_bytes(&body).map_err(RestoreError::Decode)
+            }
+            found => Err(RestoreError::Version { found }),
         }
-        postcard::from_bytes(body).map_err(RestoreError::Decode)
     }
 
     /// Digest of the state: equal for engines that took the same events.

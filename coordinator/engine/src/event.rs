@@ -9,11 +9,14 @@ use spotsweep_proto::{
     digest::Digest,
     ids::{DeviceName, Epoch, Incarnation, MetricName, WorkerName},
     line::FailureKind,
+    notice::Notice,
     spec::SweepSpec,
 };
 
 /// Version of the journal's encoding of [`Event`] and of the snapshot's encoding of the state.
-pub const FORMAT_VERSION: u32 = 1;
+///
+/// 2: notices ([`Event::Noticed`], and what follows from them). Snapshots of version 1 are read still.
+pub const FORMAT_VERSION: u32 = 2;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -78,6 +81,13 @@ pub enum Event {
     },
     /// The coordinator started on an existing journal: no connection is open any more.
     Restarted,
+    /// A worker was warned that its machine will be taken, or is likely to be.
+    Noticed {
+        /// The connection.
+        session: SessionId,
+        /// Of what, and by whom.
+        notice: Notice,
+    },
 }
 
 /// What a command is about.

@@ -2,6 +2,8 @@
 
 mod words;
 
+pub use words::lost_words;
+
 use crate::{
     action::{RevokeReason, TrialState},
     engine::Engine,
@@ -14,7 +16,10 @@ use crate::{
     trial::Trial,
     views::FailureView,
 };
-use spotsweep_proto::ids::{DeviceName, SweepName, WorkerName};
+use spotsweep_proto::{
+    ids::{DeviceName, SweepName, WorkerName},
+    notice::Notice,
+};
 use std::collections::BTreeMap;
 
 /// Why a trial waits, runs, or ended, and what happened to it before. `Display` is what people read.
@@ -47,6 +52,8 @@ pub enum Reason {
     NoWorker {
         /// Workers that were connected and may come back.
         away: usize,
+        /// Workers that are connected and leave after a notice.
+        draining: usize,
     },
     /// Workers are connected, but none has such a device.
     NoDevice {
@@ -105,6 +112,8 @@ pub enum Reason {
         disconnected_since: Option<Time>,
         /// The worker was told to give it back, and did not yet.
         revoked: Option<RevokeReason>,
+        /// Of what the worker was warned.
+        notice: Option<Notice>,
     },
     /// It has its result.
     Completed,
@@ -143,8 +152,8 @@ pub struct Need {
 pub struct EndView {
     /// Which, from 1.
     pub attempt: u32,
-    /// In words.
-    pub how: &'static str,
+    /// Where it ran, how far it came, and how it ended, in words.
+    pub what: String,
     /// Where it ran.
     pub worker: WorkerName,
     /// On what.
@@ -187,8 +196,8 @@ impl Engine {
         let ends = history.map(|history| history.ends.iter()).into_iter().flatten();
         let ends = ends.filter_map(|note| {
             let (worker, device) = state.names_of(note.label)?.clone();
-            let how = words::of_end(note.end);
-            Some(EndView { attempt: note.attempt, how, worker, device, step: note.step, at: note.at })
+            let what = words::of_end(note.end, &worker, &device, note.step);
+            Some(EndView { attempt: note.attempt, what, worker, device, step: note.step, at: note.at })
         });
         let said = matches!(reason, Reason::BackOff { .. } | Reason::Failed { .. });
         let last_failure = trial.filter(|_| !said).and_then(|trial| state.latest_failure(trial));
@@ -225,6 +234,7 @@ impl State {
                 crate::worker::Link::Connected { .. } | crate::worker::Link::Gone { .. } => None,
             },
             revoked: lease.revoked,
+            notice: self.notices.get(&lease.worker).map(|known| known.notice.clone()),
         })
     }
 
@@ -242,7 +252,8 @@ impl State {
         let demand = self.demand_of(trial_ref).unwrap_or((Lane::Any, 0));
         let mut there: BTreeMap<(u8, u64), (DeviceKind, u32)> = BTreeMap::new();
         let (mut devices, mut leases, mut free) = (0, 0, 0);
-        for slot in self.workers.values().filter(|w| w.takes_leases()).flat_map(|w| &w.devices) {
+        let workers = self.workers.iter().filter(|(id, worker)| self.takes_leases(**id, worker));
+        for slot in workers.flat_map(|(_, worker)| &worker.devices) {
             let kind = slot.device.kind;
             let key = (u8::from(kind == DeviceKind::Cuda), slot.device.memory_bytes);
             there.entry(key).or_insert((kind, 0)).1 += 1;
@@ -253,8 +264,10 @@ impl State {
             }
         }
         if there.is_empty() {
-            let away = self.workers.values().filter(|worker| !worker.is_gone()).count();
-            return Reason::NoWorker { away };
+            let present = self.workers.iter().filter(|(_, worker)| !worker.is_gone());
+            let (leaving, away): (Vec<_>, Vec<_>) =
+                present.partition(|(id, worker)| worker.is_heard() && self.interruption_of(**id).is_some());
+            return Reason::NoWorker { away: away.len(), draining: leaving.len() };
         }
         if devices == 0 {
             let there = there.into_iter().map(|((_, memory), (kind, count))| (kind, memory, count));

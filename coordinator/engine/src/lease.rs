@@ -34,12 +34,19 @@ fn brief(end: &AttemptEnd) -> BriefEnd {
         AttemptEnd::Disconnected => BriefEnd::Disconnected,
         AttemptEnd::Expired => BriefEnd::Expired,
         AttemptEnd::Revoked { reason } => BriefEnd::Revoked(*reason),
+        AttemptEnd::Noticed { notice, lost_steps } => {
+            BriefEnd::Noticed { source: notice.source, kind: notice.kind, lost_steps: *lost_steps }
+        }
     }
 }
 
 fn is_interruption(end: BriefEnd) -> bool {
     match end {
-        BriefEnd::Released | BriefEnd::WorkerGone | BriefEnd::Disconnected | BriefEnd::Expired => true,
+        BriefEnd::Released
+        | BriefEnd::WorkerGone
+        | BriefEnd::Disconnected
+        | BriefEnd::Expired
+        | BriefEnd::Noticed { .. } => true,
         BriefEnd::Finished | BriefEnd::Failed(_) | BriefEnd::Revoked(_) => false,
     }
 }
@@ -68,6 +75,10 @@ impl State {
             }
         }
         self.offer(lease.worker);
+        let end = match self.trial(trial_ref) {
+            Some(trial) => self.blame_notice(end, trial, &lease),
+            None => end,
+        };
         if lease.started_at.is_some()
             && let Some(trial) = self.trial_mut(trial_ref)
         {

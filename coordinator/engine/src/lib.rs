@@ -14,6 +14,7 @@ mod engine;
 pub mod event;
 pub mod explain;
 mod lease;
+mod notices;
 mod placement;
 mod queries;
 pub mod refs;

@@ -2,8 +2,8 @@
 //! of the state.
 //!
 //! Order of sweeps: strictly by priority; among equals the one with the fewest leases (fair share), then the
-//! older. Within a sweep: trials that ran before go before fresh ones, by number. Where: on the fitting device
-//! with the fewest leases, so that leases spread over all devices before any is given a second one ahead. A
+//! older. Within a sweep: trials that ran before go before fresh ones, by number. Where: on a worker that was not
+//! warned of anything if one has a fitting device free, and there on the one with the fewest leases, so that leases spread over all devices before any is given a second one ahead. A
 //! trial that has bits of one kind of device (a point, a checkpoint) stays on that kind, because only there
 //! are its bits the same; one that just failed on a worker goes to another, if another could take it.
 //!
@@ -31,9 +31,10 @@ const LOOK_AHEAD: usize = 16;
 pub(crate) type Demand = (Lane, u64);
 /// Devices that are alike: kind and bytes of memory.
 type Class = (Lane, u64);
-/// A free device: leases that it holds, its index, its worker. Index before worker, so that workers get one
-/// lease each before one gets a second on another of its devices.
-type SlotKey = (u32, u16, WorkerId);
+/// A free device: whether its worker was warned, leases that it holds, its index, its worker. Warned workers come
+/// last. Index before worker, so that workers get one lease each before one gets a second on another of its
+/// devices.
+type SlotKey = (bool, u32, u16, WorkerId);
 
 /// Queues and free slots.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -57,19 +58,34 @@ pub(crate) fn fits(demand: Demand, kind: DeviceKind, memory_bytes: u64) -> bool 
 impl Placement {
     /// The least loaded free device that satisfies the demand, on another worker than `avoid`.
     fn best_slot(&self, demand: Demand, avoid: Option<WorkerId>) -> Option<(SlotKey, Class)> {
-        let (lane, memory) = demand;
+        self.classes_for(demand)
+            .filter_map(|(class, slots)| {
+                let slot = slots.iter().find(|(_, _, _, worker)| Some(*worker) != avoid)?;
+                Some((*slot, *class))
+            })
+            .min()
+    }
+
+    /// Classes of free devices that satisfy the demand.
+    fn classes_for(&self, (lane, memory): Demand) -> impl Iterator<Item = (&Class, &BTreeSet<SlotKey>)> {
         let kinds: &[Lane] = match lane {
             Lane::Any => &[Lane::Cpu, Lane::Cuda],
             Lane::Cpu => &[Lane::Cpu],
             Lane::Cuda => &[Lane::Cuda],
         };
-        let classes = kinds.iter().flat_map(|&kind| self.free.range((kind, memory)..=(kind, u64::MAX)));
-        classes
-            .filter_map(|(class, slots)| {
-                let slot = slots.iter().find(|(_, _, worker)| Some(*worker) != avoid)?;
-                Some((*slot, *class))
-            })
-            .min()
+        kinds.iter().flat_map(move |&kind| self.free.range((kind, memory)..=(kind, u64::MAX)))
+    }
+
+    /// Whether any device of a worker that was not warned has nothing to do.
+    pub(crate) fn has_idle_unnoticed(&self) -> bool {
+        self.free.values().any(|slots| slots.first().is_some_and(is_idle_unnoticed))
+    }
+
+    /// How many of them satisfy the demand.
+    pub(crate) fn idle_unnoticed(&self, demand: Demand) -> usize {
+        self.classes_for(demand)
+            .map(|(_, slots)| slots.iter().take_while(|s| is_idle_unnoticed(s)).count())
+            .sum()
     }
 
     fn remove_slot(&mut self, class: Class, slot: SlotKey) {
@@ -80,6 +96,11 @@ impl Placement {
             }
         }
     }
+}
+
+/// These come first among free devices.
+fn is_idle_unnoticed((noticed, load, _, _): &SlotKey) -> bool {
+    !noticed && *load == 0
 }
 
 /// A trial and where it goes.
@@ -94,13 +115,14 @@ impl State {
     /// Puts a worker's devices that take leases among the free slots.
     pub(crate) fn offer(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get(&id) else { return };
-        if !worker.takes_leases() {
+        if !self.takes_leases(id, worker) {
             return;
         }
+        let noticed = self.is_noticed(id);
         for (index, slot) in (0..).zip(&worker.devices) {
             if slot.credits > 0 {
                 let class = class_of(slot.device.kind, slot.device.memory_bytes);
-                self.placement.free.entry(class).or_default().insert((slot.load, index, id));
+                self.placement.free.entry(class).or_default().insert((noticed, slot.load, index, id));
             }
         }
     }
@@ -108,11 +130,12 @@ impl State {
     /// Takes a worker's devices from the free slots. Call before anything changes that [`Self::offer`] looks
     /// at, and `offer` after.
     pub(crate) fn withdraw(&mut self, id: WorkerId) {
+        let noticed = self.is_noticed(id);
         let Some(worker) = self.workers.get(&id) else { return };
         for (index, slot) in (0..).zip(&worker.devices) {
             if slot.credits > 0 {
                 let class = class_of(slot.device.kind, slot.device.memory_bytes);
-                self.placement.remove_slot(class, (slot.load, index, id));
+                self.placement.remove_slot(class, (noticed, slot.load, index, id));
             }
         }
     }
@@ -198,13 +221,13 @@ impl State {
     fn fits_elsewhere(&self, demand: Demand, avoid: WorkerId) -> bool {
         self.workers.iter().any(|(id, worker)| {
             *id != avoid
-                && worker.takes_leases()
+                && self.takes_leases(*id, worker)
                 && worker.devices.iter().any(|s| fits(demand, s.device.kind, s.device.memory_bytes))
         })
     }
 
     fn grant(&mut self, choice: &Choice, out: &mut Out<'_>) {
-        let &Choice { sweep: id, number, slot: (_, device, worker_id) } = choice;
+        let &Choice { sweep: id, number, slot: (_, _, device, worker_id) } = choice;
         self.withdraw(worker_id);
         let granted = self.grant_to(id, number, worker_id, device, out);
         debug_assert!(granted.is_some(), "a choice is made of what is there");

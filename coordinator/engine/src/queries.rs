@@ -197,6 +197,7 @@ impl Engine {
             expires_at: worker.expires_at,
             applied_seq: worker.applied_seq.unwrap_or(0),
             leases: self.state.held(worker),
+            notice: self.state.notices.get(id).map(|known| (known.notice.clone(), known.at)),
         })
     }
 

@@ -4,6 +4,7 @@
 use crate::{
     action::{Action, Record},
     config::Config,
+    notices::WorkerNotice,
     placement::Placement,
     refs::{SessionId, SweepId, TrialRef, WorkerId},
     retention::Objects,
@@ -36,6 +37,8 @@ pub(crate) struct State {
     pub(crate) delayed: BTreeSet<(Time, TrialRef)>,
     pub(crate) objects: Objects,
     pub(crate) totals: Totals,
+    /// Of what workers were warned. Last of all that a snapshot holds, see [`crate::Engine::restore`].
+    pub(crate) notices: BTreeMap<WorkerId, WorkerNotice>,
     #[serde(skip)]
     pub(crate) names: BTreeMap<SweepName, SweepId>,
     #[serde(skip)]
@@ -78,6 +81,7 @@ impl State {
             delayed: BTreeSet::new(),
             objects: Objects::default(),
             totals: Totals::default(),
+            notices: BTreeMap::new(),
             names: BTreeMap::new(),
             incarnations: BTreeMap::new(),
             sessions: BTreeMap::new(),

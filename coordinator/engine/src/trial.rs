@@ -11,7 +11,11 @@ use crate::{
     views::Best,
 };
 use serde::{Deserialize, Serialize};
-use spotsweep_proto::{digest::Digest, line::FailureKind};
+use spotsweep_proto::{
+    digest::Digest,
+    line::FailureKind,
+    notice::{NoticeKind, NoticeSource},
+};
 
 /// How many ends of attempts a trial remembers, the newest.
 pub(crate) const REMEMBERED_ENDS: usize = 8;
@@ -134,6 +138,7 @@ pub(crate) enum BriefEnd {
     Disconnected,
     Expired,
     Revoked(RevokeReason),
+    Noticed { source: NoticeSource, kind: NoticeKind, lost_steps: u64 },
 }
 
 impl Trial {

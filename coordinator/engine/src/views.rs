@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use spotsweep_proto::{
     ids::{DeviceName, Epoch, Incarnation, SweepName, WorkerName},
     line::FailureKind,
+    notice::Notice,
     spec::SweepSpec,
 };
 use std::sync::Arc;
@@ -296,6 +297,8 @@ pub struct WorkerView {
     pub applied_seq: u64,
     /// The leases that it holds.
     pub leases: Vec<HeldView>,
+    /// Of what it was warned, and when.
+    pub notice: Option<(Notice, Time)>,
 }
 
 /// A lease that a worker holds.

@@ -79,8 +79,8 @@ impl Worker {
         }
     }
 
-    /// Whether new leases may go to it.
-    pub(crate) fn takes_leases(&self) -> bool {
+    /// Whether it is connected and was heard of lately.
+    pub(crate) fn is_heard(&self) -> bool {
         match self.link {
             Link::Connected { silent, .. } => !silent,
             Link::Broken { .. } | Link::Gone { .. } => false,

@@ -365,7 +365,7 @@ impl Agent {
             self.stop_training();
         }
         match reason {
-            RevokeReason::Paused => {
+            RevokeReason::Paused | RevokeReason::Moved => {
                 if let Some(step) = step.filter(|step| *step > 0) {
                     self.checkpoint_now(trial, epoch, step, false, ledger, effects);
                 }

@@ -58,7 +58,7 @@ pub(crate) fn state_style(state: &str) -> Style {
         "completed" | "connected" => colour(AnsiColor::Green),
         "running" => colour(AnsiColor::Cyan),
         "failed" | "diverged" | "gone" => colour(AnsiColor::Red),
-        "paused" | "cancelled" | "silent" => colour(AnsiColor::Yellow),
+        "paused" | "cancelled" | "silent" | "draining" => colour(AnsiColor::Yellow),
         _ => Style::new().dimmed(),
     }
 }

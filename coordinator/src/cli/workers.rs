@@ -94,12 +94,15 @@ pub(crate) fn row(worker: &WorkerSummary) -> Row {
         .with("machine", Field::Group(machine.map(|(name, field)| (name.to_owned(), field)).into()))
         .with("since", Field::time(Some(worker.since_us)))
         .with("last_heard", Field::time(worker.last_heard_us))
+        .with("notice", Field::text(&worker.notice))
+        .with("noticed", Field::time(worker.noticed_us))
 }
 
 /// Workers as a table; `now_us` tells how long ago things were.
 #[must_use]
 pub(crate) fn table(workers: &[WorkerSummary], now_us: u64) -> Table {
-    let mut table = Table::new(vec![
+    let warned = workers.iter().any(|worker| !worker.notice.is_empty());
+    let mut columns = vec![
         Column::new("worker", Align::Left, Keep::Always),
         Column::new("state", Align::Left, Keep::Always),
         Column::new("devices", Align::Left, Keep::Cut(16)),
@@ -108,7 +111,11 @@ pub(crate) fn table(workers: &[WorkerSummary], now_us: u64) -> Table {
         Column::new("machine", Align::Left, Keep::Optional(4)),
         Column::new("here for", Align::Right, Keep::Optional(3)),
         Column::new("last heard", Align::Right, Keep::Optional(1)),
-    ]);
+    ];
+    if warned {
+        columns.push(Column::new("notice", Align::Left, Keep::Cut(24)));
+    }
+    let mut table = Table::new(columns);
     #[expect(clippy::cast_precision_loss, reason = "shown in two units")]
     let ago = |at_us: u64| text::duration(now_us.saturating_sub(at_us) as f64 / 1e6);
     for worker in workers {
@@ -128,7 +135,7 @@ pub(crate) fn table(workers: &[WorkerSummary], now_us: u64) -> Table {
             ("", cores) => text::count(cores.into(), "core"),
             (instance, _) => format!("{instance} {}", machine.zone).trim_end().to_owned(),
         };
-        table.row(vec![
+        let mut row: Vec<Cell> = vec![
             worker.name.as_str().into(),
             Cell::styled(&worker.state, state_style(&worker.state)),
             names.collect::<Vec<_>>().join(" ").into(),
@@ -137,7 +144,11 @@ pub(crate) fn table(workers: &[WorkerSummary], now_us: u64) -> Table {
             kind.into(),
             ago(worker.since_us).into(),
             worker.last_heard_us.map(|at| format!("{} ago", ago(at))).unwrap_or_default().into(),
-        ]);
+        ];
+        if warned {
+            row.push(worker.notice.as_str().into());
+        }
+        table.row(row);
     }
     table
 }
@@ -166,6 +177,8 @@ mod tests {
             machine: Some(Machine { host: "node-1".to_owned(), cores: 8, ..Machine::default() }),
             since_us: 1_000_000,
             last_heard_us: Some(90_500_000),
+            notice: String::new(),
+            noticed_us: None,
         };
         let workers = [
             worker(
@@ -178,9 +191,15 @@ mod tests {
                 "gone",
                 vec![device("cuda:0", DeviceKind::Cuda, &[]), device("cuda:1", DeviceKind::Cuda, &["l/9"])],
             ),
+            WorkerSummary {
+                notice: "an AWS spot notice".to_owned(),
+                noticed_us: Some(80_000_000),
+                last_heard_us: None,
+                ..worker("c", "draining", vec![device("cpu", DeviceKind::Cpu, &["l/7"])])
+            },
         ];
         let text = table(&workers, 91_000_000).render(None).text;
         insta::assert_snapshot!(anstream::adapter::strip_str(&text).to_string());
-        insta::assert_snapshot!(rows::json_lines(&[row(&workers[1])]));
+        insta::assert_snapshot!(rows::json_lines(&[row(&workers[1]), row(&workers[2])]));
     }
 }

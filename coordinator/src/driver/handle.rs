@@ -7,7 +7,7 @@ use spotsweep_engine::{
     action::Record,
     event::{Command, Hello, ReportBatch, Target},
 };
-use spotsweep_proto::spec::SweepSpec;
+use spotsweep_proto::{notice::Notice, spec::SweepSpec};
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicU64, Ordering},
@@ -172,6 +172,11 @@ impl AttachedSender {
     /// It reports. False: the driver has ended.
     pub async fn reports(&self, batch: ReportBatch) -> bool {
         self.inputs.send(Input::Reports { session: self.session, batch }).await.is_ok()
+    }
+
+    /// It was warned that its machine will be taken. False: the driver has ended.
+    pub async fn noticed(&self, notice: Notice) -> bool {
+        self.inputs.send(Input::Noticed { session: self.session, notice }).await.is_ok()
     }
 
     /// It said goodbye.

@@ -21,7 +21,7 @@ use spotsweep_engine::{
     Engine, Refusal, Reply, SessionId,
     event::{Command, Hello, ReportBatch, Target},
 };
-use spotsweep_proto::spec::SweepSpec;
+use spotsweep_proto::{notice::Notice, spec::SweepSpec};
 use tokio::sync::oneshot;
 
 /// What comes in.
@@ -31,6 +31,7 @@ pub(crate) enum Input {
     Join { hello: Box<Hello>, link: SessionLink },
     Ready { session: SessionId, device: u16, credits: u32 },
     Reports { session: SessionId, batch: ReportBatch },
+    Noticed { session: SessionId, notice: Notice },
     Left { session: SessionId },
     Disconnected { session: SessionId },
     Query(Question),

@@ -206,8 +206,11 @@ impl Driver {
             Input::Reports { session, batch } if self.sessions.is_open(session) => {
                 self.take(Event::Reports { session, batch });
             }
+            Input::Noticed { session, notice } if self.sessions.is_open(session) => {
+                self.take(Event::Noticed { session, notice });
+            }
             // Of a connection that is over.
-            Input::Ready { .. } | Input::Reports { .. } => {}
+            Input::Ready { .. } | Input::Reports { .. } | Input::Noticed { .. } => {}
             Input::Left { session } => {
                 if self.sessions.close(session) {
                     self.take(Event::Left { session });

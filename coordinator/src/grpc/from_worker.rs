@@ -15,6 +15,7 @@ use spotsweep_proto::{
     ids::{DeviceName, Epoch, Incarnation, MetricName, WorkerName},
     limits,
     line::FailureKind,
+    notice::{Notice, NoticeKind, NoticeSource},
 };
 use spotsweep_wire::{WORKER_PROTOCOL, v1};
 
@@ -244,6 +245,34 @@ fn failure_kind(kind: v1::FailureKind) -> Result<FailureKind, Problem> {
     })
 }
 
+/// A notice; `None` where a newer agent says one that this program does not know: it is better not to know why a
+/// worker leaves than to break its stream off while it does.
+#[must_use]
+pub fn noticed(noticed: v1::Noticed) -> Option<Notice> {
+    let source = match noticed.source() {
+        v1::NoticeSource::Unspecified => return None,
+        v1::NoticeSource::Aws => NoticeSource::Aws,
+        v1::NoticeSource::Gce => NoticeSource::Gce,
+        v1::NoticeSource::Azure => NoticeSource::Azure,
+        v1::NoticeSource::Slurm => NoticeSource::Slurm,
+        v1::NoticeSource::Signal => NoticeSource::Signal,
+        v1::NoticeSource::File => NoticeSource::File,
+        v1::NoticeSource::Http => NoticeSource::Http,
+    };
+    let kind = match noticed.kind() {
+        v1::NoticeKind::Unspecified => return None,
+        v1::NoticeKind::Terminate => NoticeKind::Terminate,
+        v1::NoticeKind::Stop => NoticeKind::Stop,
+        v1::NoticeKind::Hibernate => NoticeKind::Hibernate,
+        v1::NoticeKind::Preempt => NoticeKind::Preempt,
+        v1::NoticeKind::Reboot => NoticeKind::Reboot,
+        v1::NoticeKind::Redeploy => NoticeKind::Redeploy,
+        v1::NoticeKind::Maintenance => NoticeKind::Maintenance,
+        v1::NoticeKind::Rebalance => NoticeKind::Rebalance,
+    };
+    Some(Notice::new(source, kind, noticed.in_s).because(&noticed.reason))
+}
+
 fn finite(value: f64) -> f64 {
     if value.is_finite() { value } else { 0.0 }
 }
@@ -370,6 +399,21 @@ mod tests {
             let refused = report_batch(batch(Some(body.clone()))).unwrap_err();
             assert_eq!(refused.code, Code::BadRequest, "{body:?}");
         }
+    }
+
+    #[test]
+    fn a_notice_is_taken_with_its_reason_cut_and_an_unknown_one_is_left_out() {
+        let wire = v1::Noticed {
+            source: v1::NoticeSource::Http.into(),
+            kind: v1::NoticeKind::Terminate.into(),
+            in_s: Some(f64::INFINITY),
+            reason: "x\n".repeat(1000),
+        };
+        let notice = noticed(wire.clone()).unwrap();
+        assert_eq!((notice.in_s, notice.reason.len()), (None, limits::NOTICE_REASON_BYTES));
+        assert!(!notice.reason.contains('\n'));
+        assert_eq!(noticed(v1::Noticed { kind: 99, ..wire.clone() }), None);
+        assert_eq!(noticed(v1::Noticed { source: 0, ..wire }), None);
     }
 
     #[test]

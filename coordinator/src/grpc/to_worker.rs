@@ -100,5 +100,6 @@ fn revoke_reason(reason: RevokeReason) -> v1::RevokeReason {
         RevokeReason::Paused => v1::RevokeReason::Paused,
         RevokeReason::Cancelled => v1::RevokeReason::Cancelled,
         RevokeReason::NotNeeded => v1::RevokeReason::NotNeeded,
+        RevokeReason::Moved => v1::RevokeReason::Moved,
     }
 }

@@ -120,6 +120,10 @@ async fn listen(
                 Ok(batch) => sender.reports(batch).await,
                 Err(problem) => break Some(problem.into()),
             },
+            Message::Noticed(noticed) => match from_worker::noticed(noticed) {
+                Some(notice) => sender.noticed(notice).await,
+                None => continue,
+            },
             Message::Hello(_) => break Some(Problem::new(Code::BadRequest, "a second hello").into()),
         };
         if !taken {

@@ -117,7 +117,9 @@ pub fn metrics(metrics: Metrics) -> Vec<v1::Metric> {
 
 /// A worker; `name_of` gives the name of a trial whose lease it holds.
 pub fn worker(view: &WorkerView, name_of: impl Fn(TrialRef) -> String) -> v1::WorkerSummary {
+    let drains = view.notice.as_ref().is_some_and(|(notice, _)| notice.kind.is_interruption());
     let (state, last_heard) = match view.link {
+        LinkView::Connected { .. } if drains => ("draining", None),
         LinkView::Connected { .. } => ("connected", None),
         LinkView::Silent { since, .. } | LinkView::Disconnected { since } => ("silent", Some(since)),
         LinkView::Gone { since } => ("gone", Some(since)),
@@ -135,6 +137,8 @@ pub fn worker(view: &WorkerView, name_of: impl Fn(TrialRef) -> String) -> v1::Wo
         machine: Some(machine(&view.machine)),
         since_us: view.joined_at.0,
         last_heard_us: last_heard.map(|Time(us)| us),
+        notice: view.notice.as_ref().map(|(notice, _)| notice.to_string()).unwrap_or_default(),
+        noticed_us: view.notice.as_ref().map(|(_, Time(us))| *us),
     }
 }
 
@@ -219,6 +223,7 @@ mod tests {
             expires_at: Time(0),
             applied_seq: 0,
             leases: vec![held(3, 1), held(4, 0), held(5, 1)],
+            notice: None,
         };
         let summary = worker(&view, |trial| format!("s/{}", trial.number));
         let trials: Vec<_> = summary.devices.into_iter().map(|device| device.trials).collect();

@@ -32,7 +32,8 @@ pub const DATABASE_FILE: &str = "spotsweep.db";
 pub const OBJECTS_FOLDER: &str = "objects";
 
 /// Version of the tables and of what is in them. A folder of a newer one is refused.
-pub const FORMAT_VERSION: u32 = 1;
+/// 2 added notices to the events and to the ends of attempts.
+pub const FORMAT_VERSION: u32 = 2;
 
 /// How the store behaves. Sizes in bytes.
 #[derive(Debug, Clone)]

@@ -125,6 +125,9 @@ fn message() -> impl Strategy<Value = Message> {
         1 => Just(Message::Heartbeat(v1::Heartbeat {})),
         4 => (small(), small()).prop_map(|(device, credits)| Message::Ready(v1::Ready { device, credits })),
         8 => batch,
+        2 => (0..9_i32, 0..5_i32, option::of(float()), text()).prop_map(|(source, kind, in_s, reason)| {
+            Message::Noticed(v1::Noticed { source, kind, in_s, reason })
+        }),
         1 => Just(Message::Goodbye(v1::Goodbye {})),
     ]
 }
@@ -223,6 +226,10 @@ impl World {
                 .map(|device| Event::Ready { session, device, credits: ready.credits }),
             Message::Reports(batch) => {
                 from_worker::report_batch(batch).ok().map(|batch| Event::Reports { session, batch })
+            }
+            Message::Noticed(noticed) => {
+                let Some(notice) = from_worker::noticed(noticed) else { return };
+                Some(Event::Noticed { session, notice })
             }
             Message::Hello(_) => None,
         };

@@ -1,8 +1,11 @@
 //! What kind of machine a cloud says this is, and where. Asked once, with short patience; silence is an answer.
 
-use super::http::{HttpError, ask};
+use super::{
+    http::{HttpError, ask},
+    imds::Imds,
+};
 use serde::Deserialize;
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path, sync::OnceLock, time::Duration};
 use tokio::join;
 
 /// A metadata service answers within a few milliseconds or not at all.
@@ -15,6 +18,14 @@ const AWS_VARIABLE: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
 const GCE_VARIABLE: &str = "GCE_METADATA_HOST";
 /// Replaces the address of Azure's service; Azure's tools have no variable for it.
 const AZURE_VARIABLE: &str = "SPOTSWEEP_AZURE_METADATA_ENDPOINT";
+
+/// Where all three have their service.
+const LINK_LOCAL: &str = "169.254.169.254";
+
+fn variable_or(name: &str, address: &str) -> String {
+    let set = std::env::var(name).ok().filter(|value| !value.is_empty());
+    set.unwrap_or_else(|| address.to_owned())
+}
 
 /// What the firmware says of the machine's maker (DMI tables, as Linux shows them).
 #[derive(Debug, Default)]
@@ -54,20 +65,37 @@ pub(crate) enum Cloud {
 }
 
 impl Cloud {
+    /// The cloud that this machine is of, if of any. Reads three small files, once.
+    pub(crate) fn here() -> Option<&'static Self> {
+        static HERE: OnceLock<Option<Cloud>> = OnceLock::new();
+        HERE.get_or_init(|| Self::from_firmware(&Firmware::read())).as_ref()
+    }
+
+    /// Amazon EC2.
+    pub(crate) fn aws() -> Self {
+        Self::Aws(variable_or(AWS_VARIABLE, &format!("http://{LINK_LOCAL}")))
+    }
+
+    /// Google Compute Engine.
+    pub(crate) fn gce() -> Self {
+        Self::Gce(format!("http://{}", variable_or(GCE_VARIABLE, LINK_LOCAL)))
+    }
+
+    /// Azure.
+    pub(crate) fn azure() -> Self {
+        Self::Azure(variable_or(AZURE_VARIABLE, &format!("http://{LINK_LOCAL}")))
+    }
+
     /// The cloud that the firmware names. Azure's asset tag is documented with its metadata service; a Microsoft
     /// vendor without it is Hyper-V elsewhere.
     pub(crate) fn from_firmware(firmware: &Firmware) -> Option<Self> {
-        let or = |name: &str, address: &str| {
-            let set = std::env::var(name).ok().filter(|value| !value.is_empty());
-            set.unwrap_or_else(|| address.to_owned())
-        };
         if firmware.vendor == "Amazon EC2" || firmware.vendor == "Xen" && firmware.product.contains("amazon")
         {
-            Some(Self::Aws(or(AWS_VARIABLE, "http://169.254.169.254")))
+            Some(Self::aws())
         } else if firmware.vendor == "Google" || firmware.product == "Google Compute Engine" {
-            Some(Self::Gce(format!("http://{}", or(GCE_VARIABLE, "169.254.169.254"))))
+            Some(Self::gce())
         } else if firmware.chassis_tag == "7783-7084-3265-9085-8269-3286-77" {
-            Some(Self::Azure(or(AZURE_VARIABLE, "http://169.254.169.254")))
+            Some(Self::azure())
         } else {
             None
         }
@@ -87,17 +115,11 @@ impl Cloud {
     }
 }
 
-/// Instance metadata service version 2: a session token first (Amazon EC2 user guide, "Use the Instance Metadata
-/// Service").
 async fn aws(address: &str) -> Result<Place, HttpError> {
-    let base = format!("{}/latest", address.trim_end_matches('/'));
-    let lifetime = [("X-aws-ec2-metadata-token-ttl-seconds", "60")];
-    let token = ask("PUT", &format!("{base}/api/token"), &lifetime, PATIENCE).await?;
-    let headers = [("X-aws-ec2-metadata-token", token.trim())];
-    let (kind, zone) =
-        (format!("{base}/meta-data/instance-type"), format!("{base}/meta-data/placement/availability-zone"));
-    let (kind, zone) = join!(ask("GET", &kind, &headers, PATIENCE), ask("GET", &zone, &headers, PATIENCE));
-    Ok(Place { instance_type: believable(&kind?), zone: believable(&zone?) })
+    let mut service = Imds::new(address, PATIENCE);
+    let kind = service.get("instance-type").await?.unwrap_or_default();
+    let zone = service.get("placement/availability-zone").await?.unwrap_or_default();
+    Ok(Place { instance_type: believable(&kind), zone: believable(&zone) })
 }
 
 /// Google Compute Engine names both as paths (`projects/1/zones/us-central1-a`); the last part counts ("VM

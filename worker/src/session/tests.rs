@@ -261,8 +261,13 @@ fn a_draining_agent_gives_everything_back_and_takes_nothing() {
     let mut session = session(now);
     session.granted(grants(0..3), now).unwrap();
     commands(&mut session);
-    session.drain(now);
-    assert_eq!(commands(&mut session), ["stop 0 on 0: Checkpoint"]);
+    let (soon, later) = (now + Duration::from_secs(5), now + Duration::from_secs(9));
+    session.drain(later, now);
+    assert_eq!(commands(&mut session), [format!("stop 0 on 0: CheckpointBy({later:?})")]);
+    session.drain(now + Duration::from_secs(20), now);
+    assert_eq!(commands(&mut session), [""; 0], "it knows already");
+    session.drain(soon, now);
+    assert_eq!(commands(&mut session), [format!("stop 0 on 0: CheckpointBy({soon:?})")]);
     assert_eq!(batch(&mut session).reports.len(), 2);
     session.granted(grants(3..4), now).unwrap();
     assert_eq!(batch(&mut session).reports.len(), 1);

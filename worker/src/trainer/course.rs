@@ -142,7 +142,11 @@ impl Course {
                 }
                 Event::Stored(outcome) => self.stored(outcome),
                 Event::Late => {
-                    self.late(process.take()).await;
+                    if self.closing.is_some() {
+                        self.out_of_time();
+                    } else {
+                        self.late(process.take()).await;
+                    }
                     None
                 }
                 Event::Told(None) => return (End::Closed, process),
@@ -169,6 +173,7 @@ impl Course {
         commands: &mut mpsc::UnboundedReceiver<RunnerCommand>,
     ) -> Event {
         let listening = self.closing.is_none();
+        let hurried = matches!(self.stop, Some((HowToStop::CheckpointBy(_), _)));
         let deadline = self.stop.map_or(self.heard + self.silence, |(_, deadline)| deadline);
         let said = async {
             match process {
@@ -184,7 +189,7 @@ impl Course {
             },
             command = commands.recv() => Event::Told(command),
             outcome = self.uploads.next() => Event::Stored(outcome),
-            () = sleep_until(deadline), if listening => Event::Late,
+            () = sleep_until(deadline), if listening || hurried => Event::Late,
         }
     }
 
@@ -205,7 +210,7 @@ impl Course {
             }
             Said::Stopped { step } => {
                 let ending = match self.stop {
-                    Some((HowToStop::Checkpoint, _)) => {
+                    Some((HowToStop::Checkpoint | HowToStop::CheckpointBy(_), _)) => {
                         Some(ReportBody::Released { step, seconds: self.seconds() })
                     }
                     Some((HowToStop::Discard, _)) => None,
@@ -255,6 +260,18 @@ impl Course {
         self.closing = Some(Closing { ending, healthy: false });
     }
 
+    /// The trainer is done and its newest checkpoint is not: the attempt ends with the newest that is stored.
+    fn out_of_time(&mut self) {
+        self.uploads.abandon();
+        tracing::warn!(lease = %self.lease, step = self.watch.step(), "the newest checkpoint is not stored in time: handing back with the one before");
+        let released = self.released(HowToStop::Checkpoint);
+        if let Some(closing) = &mut self.closing
+            && matches!(closing.ending, Some(ReportBody::Finished { .. }))
+        {
+            closing.ending = released;
+        }
+    }
+
     fn stored(&mut self, outcome: Result<CheckpointRef, NotStored>) -> Option<ReportBody> {
         match outcome {
             Ok(checkpoint) => Some(ReportBody::Checkpoint(checkpoint)),
@@ -269,17 +286,30 @@ impl Course {
     }
 
     async fn told_to_stop(&mut self, process: Option<&mut Process>, how: HowToStop) {
-        if let Some(closing) = &mut self.closing {
-            if how == HowToStop::Discard {
-                closing.ending = None;
+        let before = self.stop;
+        let (checkpoint, deadline) = match how {
+            HowToStop::Checkpoint => (true, Instant::now() + self.grace),
+            HowToStop::CheckpointBy(by) => {
+                self.uploads.hurry(by);
+                (true, before.map_or(by, |(_, deadline)| deadline.min(by)))
+            }
+            HowToStop::Discard => {
                 self.uploads.abandon();
+                (false, Instant::now() + self.grace)
+            }
+        };
+        if let Some(closing) = &mut self.closing {
+            match how {
+                HowToStop::Discard => closing.ending = None,
+                HowToStop::CheckpointBy(_) => self.stop = Some((how, deadline)),
+                HowToStop::Checkpoint => {}
             }
             return;
         }
-        self.stop = Some((how, Instant::now() + self.grace));
-        let checkpoint = how == HowToStop::Checkpoint;
-        if !checkpoint {
-            self.uploads.abandon();
+        self.stop = Some((how, deadline));
+        if checkpoint && before.is_some() {
+            // The trainer knows already; only the time is shorter.
+            return;
         }
         if let Some(process) = process {
             let message = ToTrainer::Stop { epoch: self.lease.epoch, checkpoint };
@@ -309,7 +339,7 @@ impl Course {
 
     fn released(&self, how: HowToStop) -> Ending {
         match how {
-            HowToStop::Checkpoint => {
+            HowToStop::Checkpoint | HowToStop::CheckpointBy(_) => {
                 Some(ReportBody::Released { step: self.watch.step(), seconds: self.seconds() })
             }
             HowToStop::Discard => None,

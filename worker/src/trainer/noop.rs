@@ -102,7 +102,7 @@ impl Trainer for NoopTrainer {
         let Some((running, step)) = self.job.filter(|(running, _)| *running == lease) else { return };
         self.job = None;
         self.events.push_back(match how {
-            HowToStop::Checkpoint => {
+            HowToStop::Checkpoint | HowToStop::CheckpointBy(_) => {
                 TrainerEvent::Report(running, ReportBody::Released { step, seconds: 0.0 })
             }
             HowToStop::Discard => TrainerEvent::Dropped(running),

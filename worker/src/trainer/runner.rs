@@ -7,13 +7,13 @@ use super::{
     course::{Course, End},
     process::{ProcessSettings, RunnerCommand},
     stderr::failure_text,
-    uploads::describe,
 };
 use crate::{
     attempt::{Attempt, LeaseKey, ReportBody},
     backoff::Backoff,
     checkpoints::{CheckpointStore, StoreError},
     data::Data,
+    errors::describe,
     scratch::Scratch,
 };
 use spotsweep_proto::{
@@ -244,7 +244,7 @@ impl Runner {
         let prepared = tokio::select! {
             prepared = prepare(&attempt, store, &self.settings, folder) => prepared,
             how = stopped(&mut self.commands, lease) => return match how {
-                Some(HowToStop::Checkpoint) => {
+                Some(HowToStop::Checkpoint | HowToStop::CheckpointBy(_)) => {
                     End::Healthy(Some(ReportBody::Released { step: first_step, seconds: 0.0 }))
                 }
                 Some(HowToStop::Discard) => End::Healthy(None),

@@ -2,11 +2,16 @@
 
 use super::{EndView, Explanation, Need, Reason};
 use crate::{action::RevokeReason, event::DeviceKind, time::Time, trial::BriefEnd, views::FailureView};
-use spotsweep_proto::line::FailureKind;
+use spotsweep_proto::{
+    ids::{DeviceName, WorkerName},
+    line::FailureKind,
+    notice::Notice,
+};
 use std::fmt;
 
-pub(super) fn of_end(end: BriefEnd) -> &'static str {
-    match end {
+/// How an attempt on a worker's device ended at a step.
+pub(super) fn of_end(end: BriefEnd, worker: &WorkerName, device: &DeviceName, step: u64) -> String {
+    let how = match end {
         BriefEnd::Finished => "finished",
         BriefEnd::Failed(kind) => failure_words(kind),
         BriefEnd::Released => "given back by the worker",
@@ -19,6 +24,24 @@ pub(super) fn of_end(end: BriefEnd) -> &'static str {
         BriefEnd::Revoked(RevokeReason::Cancelled) => "stopped by a cancel",
         BriefEnd::Revoked(RevokeReason::NotNeeded) => "stopped: not needed any more",
         BriefEnd::Revoked(RevokeReason::Stale) => "stopped: the lease went to another worker",
+        BriefEnd::Revoked(RevokeReason::Moved) => "moved to another worker",
+        BriefEnd::Noticed { source, kind, lost_steps } => {
+            let how = if kind.is_interruption() { "interrupted by" } else { "moved after" };
+            let name = Notice::name(source, kind);
+            let lost = lost_words(lost_steps);
+            return format!("{how} {name} on worker {worker} ({device}) at step {step}; {lost}");
+        }
+    };
+    format!("on {worker} {device} to step {step}, {how}")
+}
+
+/// What an interruption cost: `nothing lost`, `3 steps lost`.
+#[must_use]
+pub fn lost_words(steps: u64) -> String {
+    match steps {
+        0 => "nothing lost".to_owned(),
+        1 => "1 step lost".to_owned(),
+        steps => format!("{steps} steps lost"),
     }
 }
 
@@ -78,8 +101,8 @@ impl fmt::Display for Explanation {
             write!(f, "\n{} attempts so far:", self.attempts)?;
         }
         for end in &self.ends {
-            let EndView { attempt, how, worker, device, step, at } = end;
-            write!(f, "\n  {attempt}. on {worker} {device} to step {step}, {how}, {}", self.ago(*at))?;
+            let EndView { attempt, what, at, .. } = end;
+            write!(f, "\n  {attempt}. {what}, {}", self.ago(*at))?;
         }
         if let Some(failure) = &self.last_failure {
             write!(f, "\nthe latest failure, on {}: {}", failure.worker, failure.message)?;
@@ -91,10 +114,15 @@ impl fmt::Display for Explanation {
 impl Explanation {
     fn write_reason(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.reason {
-            Reason::NoWorker { away: 0 } => {
+            Reason::NoWorker { away: 0, draining: 0 } => {
                 f.write_str("no worker is connected\nhint: start one with `spotsweep-worker`")
             }
-            Reason::NoWorker { away } => write!(f, "no worker is connected; {away} may come back"),
+            Reason::NoWorker { away, draining: 0 } => {
+                write!(f, "no worker is connected; {away} may come back")
+            }
+            Reason::NoWorker { away: _, draining } => {
+                write!(f, "no worker takes work: {draining} hand over and leave after a notice")
+            }
             Reason::NoDevice { need, there } => {
                 write!(f, "it needs {need}, and no connected worker has one; there are:")?;
                 for (kind, memory, count) in there {
@@ -127,7 +155,16 @@ impl Explanation {
                     None => Ok(()),
                 }
             }
-            Reason::Leased { worker, device, started_at, step, total_steps, disconnected_since, revoked } => {
+            Reason::Leased {
+                worker,
+                device,
+                started_at,
+                step,
+                total_steps,
+                disconnected_since,
+                revoked,
+                notice,
+            } => {
                 match started_at {
                     Some(at) => write!(f, "on {worker} {device}, started {}", self.ago(*at))?,
                     None => write!(f, "waits on {worker} for {device}")?,
@@ -139,8 +176,21 @@ impl Explanation {
                 if let Some(since) = disconnected_since {
                     write!(f, "; the worker's connection broke {}", self.ago(*since))?;
                 }
+                match notice {
+                    Some(notice) if notice.kind.is_interruption() => {
+                        write!(f, "; {worker} hands it over and leaves after {notice}")?;
+                    }
+                    Some(notice) => write!(f, "; {worker} may be taken ({notice})")?,
+                    None => {}
+                }
                 match revoked {
-                    Some(_) => f.write_str("; the worker was told to give it back"),
+                    Some(RevokeReason::Moved) => f.write_str("; it moves to a worker that stands ready"),
+                    Some(
+                        RevokeReason::Stale
+                        | RevokeReason::Paused
+                        | RevokeReason::Cancelled
+                        | RevokeReason::NotNeeded,
+                    ) => f.write_str("; the worker was told to give it back"),
                     None => Ok(()),
                 }
             }

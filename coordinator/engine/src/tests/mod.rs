@@ -5,6 +5,7 @@ mod clients;
 mod connections;
 mod explanations;
 mod leases;
+mod notices;
 mod placing;
 mod random;
 mod retained;

@@ -3,6 +3,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use spotsweep_proto::notice::{Notice, NoticeKind, NoticeSource};
 use std::collections::BTreeSet;
 
 const WORKERS: usize = 3;
@@ -19,6 +20,7 @@ enum Op {
     Gap { worker: usize },
     Disconnect { worker: usize },
     Leave { worker: usize },
+    Notice { worker: usize, rebalance: bool },
     Tick { seconds: u8, heard: u8 },
     Restart,
 }
@@ -78,7 +80,9 @@ fn ops() -> impl Strategy<Value = Op> {
         2 => worker.clone().prop_map(|worker| Op::Repeat { worker }),
         1 => worker.clone().prop_map(|worker| Op::Gap { worker }),
         2 => worker.clone().prop_map(|worker| Op::Disconnect { worker }),
-        1 => worker.prop_map(|worker| Op::Leave { worker }),
+        1 => worker.clone().prop_map(|worker| Op::Leave { worker }),
+        2 => (worker, prop::bool::weighted(0.8))
+            .prop_map(|(worker, rebalance)| Op::Notice { worker, rebalance }),
         6 => (0u8..20, any::<u8>()).prop_map(|(seconds, heard)| Op::Tick { seconds, heard }),
         1 => Just(Op::Restart),
     ]
@@ -150,7 +154,7 @@ impl Play {
             Action::Revoke { session, trial, epoch, reason } => {
                 let player = self.players.iter_mut().find(|player| player.session == Some(*session));
                 if let Some(player) = player
-                    && *reason != RevokeReason::Paused
+                    && !matches!(reason, RevokeReason::Paused | RevokeReason::Moved)
                 {
                     player.held.retain(|(held, _)| (held.trial, held.epoch) != (*trial, *epoch));
                 }
@@ -229,6 +233,12 @@ impl Play {
                 if let Some(session) = self.players[worker].session.take() {
                     self.players[worker].held.clear();
                     self.step(Event::Left { session });
+                }
+            }
+            Op::Notice { worker, rebalance } => {
+                if let Some(session) = self.players[worker].session {
+                    let kind = if rebalance { NoticeKind::Rebalance } else { NoticeKind::Terminate };
+                    self.step(Event::Noticed { session, notice: Notice::new(NoticeSource::Aws, kind, None) });
                 }
             }
             Op::Tick { seconds, heard } => {

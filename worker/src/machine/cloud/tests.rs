@@ -1,48 +1,14 @@
 //! Metadata services that follow their providers' documents, and some that do not.
 
 use super::*;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpListener,
-};
-
-/// Answers each request with what `answer` makes of its head; `None` is silence.
-async fn service(answer: impl Fn(&str) -> Option<String> + Send + 'static) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move {
-        let mut silent = Vec::new();
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let mut head = Vec::new();
-            while !head.ends_with(b"\r\n\r\n") {
-                match stream.read_u8().await {
-                    Ok(byte) => head.push(byte),
-                    Err(_) => break,
-                }
-            }
-            match answer(&String::from_utf8(head).unwrap()) {
-                Some(text) => stream.write_all(text.as_bytes()).await.unwrap(),
-                None => silent.push(stream),
-            }
-        }
-    });
-    address
-}
-
-fn answered(body: &str) -> Option<String> {
-    Some(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
-}
-
-fn refused(status: &str) -> Option<String> {
-    Some(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"))
-}
+use crate::machine::fake::{answered, refused, service};
 
 #[tokio::test]
 async fn aws_is_asked_with_a_session_token() {
     let address = service(|head| {
         let lower = head.to_lowercase();
         if head.starts_with("PUT /latest/api/token ") {
-            assert!(lower.contains("x-aws-ec2-metadata-token-ttl-seconds: 60"));
+            assert!(lower.contains("x-aws-ec2-metadata-token-ttl-seconds: 21600"));
             return answered("TOKEN==");
         }
         if !lower.contains("x-aws-ec2-metadata-token: token==") {
