@@ -400,6 +400,10 @@ impl World {
                 self.take(Event::Disconnected { session })?;
             }
             What::Commit { life } if current(life) => self.commit()?,
+            // The driver takes no ticks while it waits for the disk.
+            What::Tick { life } if current(life) && self.now < self.coordinator.disk_full_until => {
+                self.after(1.0, What::Tick { life });
+            }
             What::Tick { life } if current(life) => {
                 let heard = std::mem::take(&mut self.coordinator.heard).into_iter().collect();
                 self.take(Event::Tick { heard })?;
