@@ -9,7 +9,10 @@ use std::time::Instant;
 
 fn main() {
     let seeds = std::env::args().find_map(|text| text.parse().ok()).unwrap_or(500u32);
-    println!("{:>7} {:>7} {:>7} {:>10} {:>12} {:>10}", "trials", "agents", "seeds", "seeds/s", "events/seed", "us/event");
+    println!(
+        "{:>7} {:>7} {:>7} {:>10} {:>12} {:>10}",
+        "trials", "agents", "seeds", "seeds/s", "events/seed", "us/event"
+    );
     for (trials, agents, disaster_every_s) in [(12, 4, 1.5), (50, 20, 0.5)] {
         let scenario = Scenario { trials, agents, disaster_every_s, ..Scenario::default() };
         let begin = Instant::now();

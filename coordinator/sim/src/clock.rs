@@ -55,10 +55,6 @@ impl<T> Queue<T> {
     pub(crate) fn pop(&mut self) -> Option<(Time, T)> {
         self.heap.pop().map(|entry| (entry.at, entry.what))
     }
-
-    pub(crate) fn next_at(&self) -> Option<Time> {
-        self.heap.peek().map(|entry| entry.at)
-    }
 }
 
 /// The clock of the coordinator's machine: it may jump either way, and the driver keeps what it reads from going

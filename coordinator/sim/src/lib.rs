@@ -9,7 +9,9 @@
 //! It must not know the wire, the real store or the real agent: those have tests with real processes.
 
 mod clock;
+mod content;
 mod dice;
+pub mod spot;
 mod storm;
 
 use spotsweep_engine::Time;

@@ -19,7 +19,8 @@ fn seeds(usual: u64) -> u64 {
 
 /// All seeds; the broken promise with the lowest seed, if any.
 fn run_all(seeds: u64, scenario: &Scenario) -> Result<Vec<Outcome>, Broken> {
-    let part = |first: u64| (first..seeds).step_by(2).map(|seed| run(seed, scenario)).collect::<Result<Vec<_>, _>>();
+    let part =
+        |first: u64| (first..seeds).step_by(2).map(|seed| run(seed, scenario)).collect::<Result<Vec<_>, _>>();
     assert_eq!(THREADS, 2);
     let (mut even, mut odd) = (Ok(Vec::new()), Ok(Vec::new()));
     std::thread::scope(|scope| {

@@ -149,5 +149,9 @@ fn a_clock_set_forward_neither_deletes_nor_forgets_at_once() {
     world.tick_for(1, &[session]);
     let refused = world.engine.totals().refused_checkpoints;
     world.checkpoint(session, lease, 10, false);
-    assert_eq!(world.engine.totals().refused_checkpoints, refused + 1, "and of one that is gone now it is not taken");
+    assert_eq!(
+        world.engine.totals().refused_checkpoints,
+        refused + 1,
+        "and of one that is gone now it is not taken"
+    );
 }

@@ -32,14 +32,28 @@ pub(crate) enum Up {
 #[derive(Debug, Clone)]
 pub(crate) enum Timer {
     /// The store did not answer when an attempt wanted its checkpoint.
-    Begin { turn: u64 },
+    Begin {
+        turn: u64,
+    },
     /// Some steps are done.
-    Train { turn: u64 },
+    Train {
+        turn: u64,
+    },
     /// The attempt has come to its last step, or was told to stop, and writes its checkpoint.
-    Stop { turn: u64 },
+    Stop {
+        turn: u64,
+    },
     /// The store may answer again.
-    Upload { trial: TrialRef, epoch: Epoch, reference: CheckpointRef },
-    Uploaded { trial: TrialRef, epoch: Epoch, reference: CheckpointRef },
+    Upload {
+        trial: TrialRef,
+        epoch: Epoch,
+        reference: CheckpointRef,
+    },
+    Uploaded {
+        trial: TrialRef,
+        epoch: Epoch,
+        reference: CheckpointRef,
+    },
 }
 
 /// What an agent does.

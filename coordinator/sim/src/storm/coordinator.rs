@@ -123,7 +123,8 @@ impl Coordinator {
         let number = (self.events / CHECK_EVERY % u64::from(sweep.trials.max(1))) as u32;
         let trial = TrialRef { sweep: SweepId(0), number };
         let reason = self.engine.explain(trial, at).map(|explanation| explanation.reason);
-        let connected = || self.engine.workers().filter(|w| matches!(w.link, LinkView::Connected { .. })).count();
+        let connected =
+            || self.engine.workers().filter(|w| matches!(w.link, LinkView::Connected { .. })).count();
         let true_to_fact = match &reason {
             None => false,
             Some(Reason::NoWorker { .. }) => connected() == 0,

@@ -1,12 +1,13 @@
 //! What a bystander sees, and whether it keeps the promises: the history, the grants, what was handed over.
 
 use super::store::Store;
+use crate::content::mixed;
 use spotsweep_engine::{
     Engine, SweepId, TrialRef,
     action::{Grant, Record, TrialState},
     event::CheckpointRef,
 };
-use spotsweep_proto::{digest::Digest, ids::Epoch, metric::Metrics};
+use spotsweep_proto::{ids::Epoch, metric::Metrics};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Steps of a trial.
@@ -26,24 +27,6 @@ pub(crate) fn loss(trial: TrialRef, step: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "16 bits")]
     let bits = (mixed(u64::from(trial.number) << 32 | step) >> 48) as f64;
     bits / 65536.0
-}
-
-/// The digest of content that is a function of a kind and two numbers.
-pub(crate) fn content(kind: u64, a: u64, b: u64) -> Digest {
-    let mut bytes = [0; 32];
-    let seed = mixed(mixed(kind.wrapping_add(a << 8)).wrapping_add(b));
-    for (place, chunk) in (0u64..).zip(bytes.chunks_exact_mut(8)) {
-        chunk.copy_from_slice(&mixed(seed.wrapping_add(place)).to_le_bytes());
-    }
-    Digest(bytes)
-}
-
-/// SplitMix64 (Steele, Lea and Flood, 2014).
-fn mixed(x: u64) -> u64 {
-    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
 }
 
 /// The bystander's notes.

@@ -117,7 +117,8 @@ impl Oracle {
             }
         }
         if let (Some((session, new)), Event::Reports { batch, .. }) = (expectation.reports, event) {
-            let answered = |action: &Action| matches!(action, Action::Acknowledge { session: s, .. } if *s == session);
+            let answered =
+                |action: &Action| matches!(action, Action::Acknowledge { session: s, .. } if *s == session);
             if actions.iter().any(answered) {
                 let (before, now) = (expectation.before, engine.totals());
                 let taken = now.reports + now.stale_reports - before.reports - before.stale_reports;
@@ -128,7 +129,9 @@ impl Oracle {
             }
         }
         let changed = |trial: TrialRef| {
-            actions.iter().any(|action| matches!(action, Action::Record(record) if is_of_attempt(record, trial)))
+            actions
+                .iter()
+                .any(|action| matches!(action, Action::Record(record) if is_of_attempt(record, trial)))
         };
         let broken = expectation.stale.iter().find(|trial| changed(**trial));
         ensure(broken.is_none(), "a report under an old epoch changes nothing", || format!("{broken:?}"))?;
@@ -181,10 +184,9 @@ fn is_of_attempt(record: &Record, of: TrialRef) -> bool {
         | Record::AttemptStarted { trial, .. }
         | Record::AttemptEnded { trial, .. }
         | Record::Result { trial, .. } => *trial == of,
-        Record::Sweep { .. }
-        | Record::Trial { .. }
-        | Record::SweepState { .. }
-        | Record::Trials { .. } => false,
+        Record::Sweep { .. } | Record::Trial { .. } | Record::SweepState { .. } | Record::Trials { .. } => {
+            false
+        }
     }
 }
 

@@ -3,12 +3,12 @@
 
 use super::{
     agent::{Agent, Around, Lease, Timer},
-    ledger::{Breach, REPORT_STEPS, STEPS, content, loss},
+    ledger::{Breach, REPORT_STEPS, STEPS, loss},
     mistake::Mistake,
 };
+use crate::content::content;
 use spotsweep_engine::{
-    Time,
-    TrialRef,
+    Time, TrialRef,
     event::{CheckpointRef, ReportBody},
 };
 use spotsweep_proto::{digest::Digest, ids::Epoch, line::FailureKind};
@@ -185,7 +185,8 @@ impl Agent {
     pub(crate) fn surely_handed_over(&self, calm_from: Time, now: Time) -> Vec<(TrialRef, u64)> {
         let sure = |at: Time| at >= calm_from && at.after_s(HANDOVER_S) <= now;
         let open = self.leases.iter().filter(|lease| lease.ended.is_none());
-        let newest = |lease: &Lease| lease.taken.iter().rev().find(|(at, _)| sure(*at)).map(|(_, step)| *step);
+        let newest =
+            |lease: &Lease| lease.taken.iter().rev().find(|(at, _)| sure(*at)).map(|(_, step)| *step);
         open.filter_map(|lease| Some((lease.trial, newest(lease)?))).collect()
     }
 
@@ -205,4 +206,3 @@ fn checkpoint(trial: TrialRef, step: u64, last: bool) -> CheckpointRef {
     let parts: Vec<Digest> = vec![content(1, number % 4, step), content(2, number, step)];
     CheckpointRef { step, manifest: content(3 + u64::from(last), number, step), parts, bytes: 100, last }
 }
-

@@ -211,7 +211,8 @@ impl World {
         let engine = &self.coordinator.engine;
         let open = |trial: &TrialRef| engine.trial(*trial).is_none_or(|view| !view.state.is_final());
         let at = engine.now();
-        let texts = self.trials().filter(open).filter_map(|trial| Some(engine.explain(trial, at)?.to_string()));
+        let texts =
+            self.trials().filter(open).filter_map(|trial| Some(engine.explain(trial, at)?.to_string()));
         texts.take(3).collect::<Vec<_>>().join("\n")
     }
 
