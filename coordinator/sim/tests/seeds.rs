@@ -1,12 +1,12 @@
 //! The promises under thousands of seeded disasters.
 
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::print_stdout, reason = "tests")]
 
 use spotsweep_sim::{Broken, Mistake, Outcome, Scenario, run};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Threads over which seeds are spread; the outcome of a seed does not depend on them.
-const THREADS: u64 = 2;
+const THREADS: usize = 2;
 
 fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -19,22 +19,18 @@ fn seeds(usual: u64) -> u64 {
 
 /// All seeds; the broken promise with the lowest seed, if any.
 fn run_all(seeds: u64, scenario: &Scenario) -> Result<Vec<Outcome>, Broken> {
-    let part =
-        |first: u64| (first..seeds).step_by(2).map(|seed| run(seed, scenario)).collect::<Result<Vec<_>, _>>();
-    assert_eq!(THREADS, 2);
-    let (mut even, mut odd) = (Ok(Vec::new()), Ok(Vec::new()));
-    std::thread::scope(|scope| {
-        let other = scope.spawn(|| part(1));
-        even = part(0);
-        odd = other.join().expect("a run panics only if it is broken");
+    let part = move |first: u64| -> Result<Vec<Outcome>, Broken> {
+        (first..seeds).step_by(THREADS).map(|seed| run(seed, scenario)).collect()
+    };
+    let parts: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0u64..).take(THREADS).map(|first| scope.spawn(move || part(first))).collect();
+        let joined = threads.into_iter().map(|thread| thread.join());
+        joined.map(|part| part.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
     });
-    match (even, odd) {
-        (Ok(mut even), Ok(odd)) => {
-            even.extend(odd);
-            Ok(even)
-        }
-        (Err(one), Err(other)) => Err(if one.seed < other.seed { one } else { other }),
-        (Err(broken), Ok(_)) | (Ok(_), Err(broken)) => Err(broken),
+    let first = parts.iter().filter_map(|part| part.as_ref().err()).min_by_key(|broken| broken.seed);
+    match first {
+        Some(broken) => Err(broken.clone()),
+        None => Ok(parts.into_iter().flatten().flatten().collect()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Sweeps among spot machines, real and drawn.
 
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::print_stdout, reason = "tests")]
 
 use spotsweep_engine::event::DeviceKind;
 use spotsweep_proto::spec::{self, Every, SweepSpec};
@@ -30,7 +30,7 @@ fn plan() -> Plan {
 }
 
 fn run(spec: &SweepSpec, trace: &Trace, plan: &Plan) -> Figures {
-    let figures = replay(spec, trace, plan).unwrap();
+    let figures = replay(spec, trace, plan).unwrap_or_else(|error| panic!("{error}"));
     assert!(figures.finished && figures.completed + figures.failed == spec.trials(), "{figures:?}");
     let accounted_s = figures.useful_s + figures.lost_s + figures.recovery_s;
     assert!(accounted_s <= figures.available_s + 1.0, "nothing is counted twice: {figures:?}");

@@ -5,13 +5,15 @@
 
 mod changes;
 mod figures;
+mod fit;
 mod market;
 mod replay;
 mod trace;
 mod work;
 
 pub use figures::Figures;
+pub use fit::ReplayError;
 pub use market::Market;
-pub use replay::{HORIZON_S, ReplayError, replay};
+pub use replay::{HORIZON_S, replay};
 pub use trace::{TRACE_BYTES, Trace, TraceError};
 pub use work::{Duration, Plan};

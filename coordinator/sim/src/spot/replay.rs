@@ -8,6 +8,7 @@
 use super::{
     changes::{Changes, MachineChange},
     figures::Figures,
+    fit::{ReplayError, check_fit},
     trace::Trace,
     work::{Plan, Work},
 };
@@ -15,12 +16,12 @@ use crate::{clock::Queue, content::content, dice::Dice};
 use spotsweep_engine::{
     Action, Config, Engine, Event, RequestId, SessionId, SweepId, Time, TrialRef,
     action::Grant,
-    event::{CheckpointRef, Device, DeviceKind, Hello, Machine as Facts, Report, ReportBatch, ReportBody},
+    event::{CheckpointRef, Device, Hello, Machine as Facts, Report, ReportBatch, ReportBody},
 };
 use spotsweep_proto::{
     ids::{DeviceName, Epoch, Incarnation, WorkerName},
     line::FailureKind,
-    spec::{DeviceRequest, Every, SweepSpec},
+    spec::{Every, SweepSpec},
 };
 use std::collections::BTreeSet;
 
@@ -30,22 +31,6 @@ pub const HORIZON_S: f64 = 366.0 * 86_400.0;
 const BEGIN: Time = Time(1_000_000_000);
 /// Heartbeats in the life of a lease. Agents send more; these keep it as alive.
 const HEARTBEATS_A_LEASE: f64 = 4.0;
-
-/// Why there is nothing to replay.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ReplayError {
-    /// No machine can run the sweep's trials.
-    #[error("the machines have {there}, and the sweep asks for {asked}")]
-    NoFit {
-        /// What machines have.
-        there: String,
-        /// What the sweep asks for.
-        asked: String,
-    },
-    /// There are to be no machines.
-    #[error("there are to be no machines")]
-    NoMachines,
-}
 
 enum What {
     /// It is known what happens next to a machine: so long before, that there is time for a notice.
@@ -136,35 +121,6 @@ pub fn replay(spec: &SweepSpec, trace: &Trace, plan: &Plan) -> Result<Figures, R
     };
     replay.run();
     Ok(replay.figures)
-}
-
-fn check_fit(spec: &SweepSpec, plan: &Plan) -> Result<(), ReplayError> {
-    if plan.workers == 0 {
-        return Err(ReplayError::NoMachines);
-    }
-    let kind = match (spec.resources.device, plan.device) {
-        (DeviceRequest::Any, _)
-        | (DeviceRequest::Cpu, DeviceKind::Cpu)
-        | (DeviceRequest::Cuda, DeviceKind::Cuda) => true,
-        (DeviceRequest::Cpu, DeviceKind::Cuda) | (DeviceRequest::Cuda, DeviceKind::Cpu) => false,
-    };
-    let asked_bytes = spec.resources.memory_bytes.unwrap_or(0);
-    if kind && plan.memory_bytes >= asked_bytes {
-        return Ok(());
-    }
-    let asked = match spec.resources.device {
-        DeviceRequest::Any => "any device",
-        DeviceRequest::Cpu => "a CPU",
-        DeviceRequest::Cuda => "a CUDA device",
-    };
-    let there = match plan.device {
-        DeviceKind::Cpu => "a CPU",
-        DeviceKind::Cuda => "a CUDA device",
-    };
-    Err(ReplayError::NoFit {
-        there: format!("{there} with {} bytes of memory", plan.memory_bytes),
-        asked: format!("{asked} with {asked_bytes} bytes of memory"),
-    })
 }
 
 fn session_of(machine: usize) -> SessionId {

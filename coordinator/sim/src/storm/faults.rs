@@ -5,7 +5,8 @@ use super::{
     ledger::{Breach, ensure},
     network::Way,
     training::DRAIN_S,
-    world::{What, World},
+    what::What,
+    world::World,
 };
 use crate::Faults;
 use spotsweep_engine::{

@@ -9,6 +9,7 @@ mod network;
 mod oracle;
 mod store;
 mod training;
+mod what;
 mod world;
 
 pub use mistake::Mistake;

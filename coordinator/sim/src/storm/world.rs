@@ -1,96 +1,20 @@
 //! The loop: what happens when, and to whom. Disasters are in [`super::faults`].
 
 use super::{
-    agent::{Agent, Around, Effect, Timer, Up},
+    agent::{Agent, Around, Effect, Up},
     coordinator::{Coordinator, Moment},
     ledger::{Breach, Ledger, ensure},
     network::{Network, Way},
     store::Store,
+    what::{Machine, What, spec},
 };
 use crate::{Broken, Faults, Outcome, Scenario, clock::Queue, dice::Dice};
 use spotsweep_engine::{Action, Event, RequestId, SessionId, SweepId, Time, TrialRef};
-use spotsweep_proto::{
-    ids::{MetricName, SweepName},
-    metric::{Goal, Objective},
-    spec::{
-        CheckpointPolicy, DeviceRequest, Every, Method, Resources, RetryPolicy, SweepSpec, TrainSection,
-        space::Space,
-    },
-};
 
 /// Virtual seconds within which a sweep must end once all machines are back.
 const PATIENCE_S: f64 = 900.0;
 /// Wait before a full disk is written to again.
 const DISK_RETRY_S: f64 = 0.3;
-
-/// Something that will happen.
-pub(crate) enum What {
-    ToCoordinator {
-        session: SessionId,
-        message: Up,
-        /// It has been held up already.
-        late: bool,
-    },
-    ToAgent {
-        session: SessionId,
-        action: Action,
-    },
-    /// The coordinator's side notices that a connection broke.
-    SeenBroken {
-        session: SessionId,
-        life: u32,
-    },
-    Lost {
-        agent: usize,
-        life: u32,
-        session: SessionId,
-    },
-    Connect {
-        agent: usize,
-        life: u32,
-    },
-    Heartbeat {
-        agent: usize,
-        life: u32,
-    },
-    Timer {
-        agent: usize,
-        life: u32,
-        timer: Timer,
-    },
-    Notice {
-        agent: usize,
-        life: u32,
-    },
-    /// The machine is taken.
-    Taken {
-        agent: usize,
-        life: u32,
-    },
-    Reborn {
-        agent: usize,
-        life: u32,
-    },
-    Commit {
-        life: u32,
-    },
-    Tick {
-        life: u32,
-    },
-    CoordinatorReturns,
-    Disaster,
-}
-
-/// The machine under an agent.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Machine {
-    /// Its processes are stopped until then.
-    pub(crate) asleep_until: Time,
-    /// Nothing has disturbed it since.
-    pub(crate) calm_from: Time,
-    /// When it was told that it will be taken.
-    pub(crate) noticed_at: Option<Time>,
-}
 
 pub(crate) struct World {
     seed: u64,
@@ -107,23 +31,6 @@ pub(crate) struct World {
     pub(crate) next_request: u64,
     pub(crate) faults: Faults,
     pub(crate) storm_until: Time,
-}
-
-fn spec(trials: u32) -> Option<SweepSpec> {
-    let name = MetricName::new("loss").ok()?;
-    Some(SweepSpec {
-        name: SweepName::new("sim").ok()?,
-        description: String::new(),
-        method: Method::Random { seed: 1 },
-        objective: Some(Objective { name, goal: Goal::Minimize, target: None }),
-        space: Space::default(),
-        run_cap: Some(trials),
-        train: TrainSection { model: None, data: None, length: None, seed: 0, threads: 1 },
-        resources: Resources { device: DeviceRequest::Any, memory_bytes: None },
-        checkpoint: CheckpointPolicy { every: Every::Steps(10), keep_last: 1 },
-        retry: RetryPolicy { max_failures: u32::MAX, backoff_s: 0.5 },
-        priority: 0,
-    })
 }
 
 impl World {
@@ -273,7 +180,7 @@ impl World {
                 Action::Grant { session, grant, .. } => {
                     self.ledger.granted(grant)?;
                     if self.scenario.mistake == Some(crate::Mistake::GrantTwice) {
-                        self.ledger.granted(grant)?;
+                        self.grant_to_another(*session, &action)?;
                     }
                     self.send_down(*session, action);
                 }
@@ -284,6 +191,18 @@ impl World {
                 Action::Reply { .. } => {}
             }
         }
+        Ok(())
+    }
+
+    /// The mistake of a second holder.
+    fn grant_to_another(&mut self, than: SessionId, action: &Action) -> Result<(), Breach> {
+        let Some(other) = self.network.open_sessions().into_iter().find(|open| *open != than) else {
+            return Ok(());
+        };
+        if let Action::Grant { grant, .. } = action {
+            self.ledger.granted(grant)?;
+        }
+        self.send_down(other, action.clone());
         Ok(())
     }
 
