@@ -190,8 +190,14 @@ impl State {
             }
         }
         self.sessions.clear();
+        self.begin_delays_anew(out);
+    }
+
+    /// The coordinator was away, or its clock was set forward (ticks come every second while an object waits to be
+    /// deleted or forgotten): less time has passed for agents than for the delays, so these begin anew.
+    pub(crate) fn begin_delays_anew(&mut self, out: &Out<'_>) {
         let delete_at = out.at.after_s(self.config.delete_after_s);
-        self.objects.restart(delete_at, out.at.after_s(self.config.remember_deleted_s));
+        self.objects.postpone(delete_at, out.at.after_s(self.config.remember_deleted_s));
     }
 
     pub(crate) fn tick(&mut self, heard: Vec<SessionId>, out: &mut Out<'_>) {

@@ -58,8 +58,12 @@ impl Engine {
     /// backwards: an earlier `at` counts as the newest so far.
     pub fn step(&mut self, at: Time, event: Event, actions: &mut Vec<Action>) {
         let state = &mut self.state;
+        let silence_s = at.seconds_since(state.now);
         state.now = state.now.max(at);
         let out = &mut Out { at: state.now, actions };
+        if silence_s > state.config.lease_s {
+            state.begin_delays_anew(out);
+        }
         state.end_backoffs(out.at);
         match event {
             Event::Submit { request, token, spec } => state.submit(request, token, spec, out),

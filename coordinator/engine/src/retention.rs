@@ -118,9 +118,8 @@ impl Objects {
         due
     }
 
-    /// The coordinator was away, and agents hold reports back that refer to objects which they found before:
-    /// all delays begin anew.
-    pub(crate) fn restart(&mut self, delete_at: Time, forget_at: Time) {
+    /// Agents may hold reports back that refer to objects which they found before: no delay ends before these.
+    pub(crate) fn postpone(&mut self, delete_at: Time, forget_at: Time) {
         self.condemned.postpone(delete_at);
         self.deleted.postpone(forget_at);
     }

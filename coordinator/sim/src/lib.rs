@@ -1,18 +1,21 @@
 //! The simulator: the real engine among modelled agents, in virtual time, from one seed.
 //!
-//! A run draws disasters from its seed (agents killed, stopped and cut off, streams that stall in one direction
-//! or break, the coordinator killed between any two journal writes and between a commit and what follows from
-//! it) and checks the promises after every step. The same seed gives the same run, to the last message. It
-//! must not know the wire, the real store or the real agent: those have tests with real processes.
+//! Two ways to use it. [`run`] draws disasters from its seed (machines taken with and without a notice, processes
+//! stopped, connections cut, stalled one way, slowed, delivering twice or late, the coordinator killed between any
+//! two journal writes and in the middle of a commit, clocks set, disks full, a store that does not answer) and
+//! checks the promises after every step; the same seed gives the same run, to the last message. [`spot`] replays
+//! the comings and goings of spot machines, real or drawn, and tells how a sweep fares among them.
+//!
+//! It must not know the wire, the real store or the real agent: those have tests with real processes.
 
-mod agent;
-mod coordinator;
+mod clock;
+mod content;
 mod dice;
-mod ledger;
+pub mod spot;
 mod storm;
-mod world;
 
 use spotsweep_engine::Time;
+pub use storm::Mistake;
 
 /// What is simulated.
 #[derive(Debug, Clone, Copy)]
@@ -31,21 +34,41 @@ pub struct Scenario {
 
 impl Default for Scenario {
     fn default() -> Self {
-        Self { trials: 12, agents: 4, storm_s: 60.0, disaster_every_s: 2.0, mistake: None }
+        Self { trials: 12, agents: 4, storm_s: 60.0, disaster_every_s: 1.5, mistake: None }
     }
 }
 
-/// Mistakes of a coordinator that the invariants must find.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mistake {
-    /// Answers before the journal is durable.
-    AnswerBeforeCommit,
-    /// Writes history again for events that it replays.
-    HistoryTwice,
-    /// Replays the journal without the last event before the commit.
-    LoseLastEvent,
-    /// Deletes objects as soon as nothing refers to them.
-    DeleteAtOnce,
+/// How often which disaster happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Faults {
+    /// Machines taken from one moment to the next, noticed before or not.
+    pub kills: u32,
+    /// Notices that a machine will be taken.
+    pub notices: u32,
+    /// Recommendations to leave a machine.
+    pub recommendations: u32,
+    /// Agents that handed everything over after a notice and went.
+    pub drains: u32,
+    /// Processes stopped for a while.
+    pub pauses: u32,
+    /// Connections that broke.
+    pub breaks: u32,
+    /// Connections over which nothing got through for a while, one way or both.
+    pub partitions: u32,
+    /// Connections that delivered twice for a while.
+    pub duplicates: u32,
+    /// Connections that were slow for a while.
+    pub delays: u32,
+    /// Times that the coordinator was killed.
+    pub crashes: u32,
+    /// Times that the coordinator's clock was set.
+    pub clock_jumps: u32,
+    /// Times that the object store did not answer for a while.
+    pub store_outages: u32,
+    /// Times that the coordinator's disk was full for a while.
+    pub disks_full: u32,
+    /// Times that a person paused or resumed the sweep.
+    pub controls: u32,
 }
 
 /// How a run went.
@@ -59,10 +82,12 @@ pub struct Outcome {
     pub attempts: u32,
     /// Reports dropped because their epoch was stale.
     pub stale_reports: u64,
-    /// Times that the coordinator died.
-    pub crashes: u32,
+    /// Reports that came again.
+    pub repeated_reports: u64,
     /// Checkpoints refused.
     pub refused_checkpoints: u64,
+    /// What befell it.
+    pub faults: Faults,
 }
 
 /// A promise that was broken, and how to see it again.
@@ -84,5 +109,5 @@ pub struct Broken {
 /// # Errors
 /// The first promise that is broken.
 pub fn run(seed: u64, scenario: &Scenario) -> Result<Outcome, Broken> {
-    world::World::new(seed, *scenario).run()
+    storm::World::new(seed, *scenario).run()
 }

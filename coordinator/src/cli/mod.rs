@@ -30,6 +30,7 @@ mod rows;
 mod run;
 mod serve;
 mod show;
+mod simulate;
 mod source;
 mod submit;
 mod sweep_file;
@@ -66,6 +67,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Show what a sweep file would run, or what is wrong with it
     Check(check::CheckArgs),
+    /// Replay a sweep among spot machines that come and go, and say what it would take
+    Simulate(simulate::SimulateArgs),
     /// Run a sweep on this machine, from its file to its results
     Run(run::RunArgs),
     /// Run a coordinator for clients and workers of their own
@@ -114,6 +117,7 @@ pub fn main() -> ExitCode {
 fn dispatch(command: Command) -> Outcome {
     match command {
         Command::Check(args) => check::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Models(args) => models::run(&args),
         Command::Data(args) => data::run(&args),
         Command::Completions(args) => completions::run(&args, Cli::command()),

@@ -129,3 +129,29 @@ fn a_cancelled_trial_keeps_its_newest_checkpoint() {
     world.control(Target::Sweep(sweep), Command::Cancel).unwrap();
     assert_eq!(steps(&world, lease.trial), [10]);
 }
+
+#[test]
+fn a_clock_set_forward_neither_deletes_nor_forgets_at_once() {
+    let mut world = World::new();
+    world.submit(spec(1));
+    let session = world.join("a", 1);
+    let lease = world.lease();
+    for step in [10, 20] {
+        world.checkpoint(session, lease, step, false);
+    }
+    world.tick_for(30, &[session]);
+    world.pass(3600.0);
+    world.tick_for(59, &[session]);
+    assert_eq!(deleted(&world), 0, "an agent that found the object a moment ago may still report it");
+    world.tick_for(2, &[session]);
+    assert_eq!(deleted(&world), 2);
+    world.pass(3600.0);
+    world.tick_for(1, &[session]);
+    let refused = world.engine.totals().refused_checkpoints;
+    world.checkpoint(session, lease, 10, false);
+    assert_eq!(
+        world.engine.totals().refused_checkpoints,
+        refused + 1,
+        "and of one that is gone now it is not taken"
+    );
+}

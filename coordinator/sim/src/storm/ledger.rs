@@ -1,19 +1,19 @@
-//! What a bystander sees, and whether it keeps the promises: the history, the grants, the object store.
+//! What a bystander sees, and whether it keeps the promises: the history, the grants, what was handed over.
 
-use spotsweep_engine::{Engine, SweepId, TrialRef, action::Record, event::CheckpointRef};
-use spotsweep_proto::{digest::Digest, ids::Epoch, metric::Metrics};
+use super::store::Store;
+use crate::content::mixed;
+use spotsweep_engine::{
+    Engine, SweepId, TrialRef,
+    action::{Grant, Record, TrialState},
+    event::CheckpointRef,
+};
+use spotsweep_proto::{ids::Epoch, metric::Metrics};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Steps of a trial.
 pub(crate) const STEPS: u64 = 40;
 /// Steps between two reports of metrics.
 pub(crate) const REPORT_STEPS: u64 = 5;
-
-/// What training gives at a step: the same for everyone who trains this trial.
-pub(crate) fn loss(trial: TrialRef, step: u64) -> f64 {
-    let bytes = Digest::of(format!("{trial} {step}").as_bytes()).0;
-    f64::from(u16::from_le_bytes([bytes[0], bytes[1]])) / 65536.0
-}
 
 /// A broken rule: its name and what was seen.
 pub(crate) type Breach = (&'static str, String);
@@ -22,14 +22,23 @@ pub(crate) fn ensure(holds: bool, rule: &'static str, what: impl FnOnce() -> Str
     if holds { Ok(()) } else { Err((rule, what())) }
 }
 
+/// What training gives at a step: the same for everyone who trains this trial.
+pub(crate) fn loss(trial: TrialRef, step: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "16 bits")]
+    let bits = (mixed(u64::from(trial.number) << 32 | step) >> 48) as f64;
+    bits / 65536.0
+}
+
 /// The bystander's notes.
 #[derive(Default)]
 pub(crate) struct Ledger {
-    /// Objects in the store.
-    pub(crate) store: BTreeSet<Digest>,
     points: BTreeMap<TrialRef, Vec<(u64, f64)>>,
     results: BTreeSet<TrialRef>,
     epochs: BTreeMap<TrialRef, Epoch>,
+    /// From which step at least the next attempt of a trial goes on, because a checkpoint of it was handed over.
+    handed_over: BTreeMap<TrialRef, u64>,
+    /// Trials of which a checkpoint was refused, because an object of it had just been deleted.
+    refused: BTreeSet<TrialRef>,
 }
 
 impl Ledger {
@@ -58,11 +67,36 @@ impl Ledger {
     }
 
     /// A lease leaves the coordinator.
-    pub(crate) fn granted(&mut self, trial: TrialRef, epoch: Epoch) -> Result<(), Breach> {
-        let old = self.epochs.insert(trial, epoch);
-        ensure(old.is_none_or(|old| old < epoch), "one live epoch per attempt", || {
+    pub(crate) fn granted(&mut self, grant: &Grant) -> Result<(), Breach> {
+        let Grant { trial, epoch, resume, .. } = grant;
+        let old = self.epochs.insert(*trial, *epoch);
+        ensure(old.is_none_or(|old| old < *epoch), "one live epoch per attempt", || {
             format!("{trial}: {epoch} after {old:?}")
+        })?;
+        let from = resume.as_ref().map_or(0, |reference| reference.step);
+        let least = self.handed_over.get(trial).copied().unwrap_or(0);
+        ensure(from >= least, "no more is lost than since the last checkpoint", || {
+            format!("{trial} {epoch} resumes from step {from}; step {least} was handed over")
         })
+    }
+
+    /// The coordinator would resume from this step, and that is durable. `anew`: the checkpoint before turned out
+    /// to be unreadable, so that less counts.
+    pub(crate) fn durable(&mut self, trial: TrialRef, step: u64, anew: bool) {
+        let least = self.handed_over.entry(trial).or_default();
+        *least = if anew { step } else { step.max(*least) };
+    }
+
+    /// A worker that nothing disturbed has handed over a checkpoint of this step.
+    pub(crate) fn hand_over(&mut self, trial: TrialRef, step: u64) {
+        if !self.refused.contains(&trial) {
+            self.durable(trial, step, false);
+        }
+    }
+
+    /// A checkpoint was refused; what its worker believes to have handed over does not count from now on.
+    pub(crate) fn refused(&mut self, trial: TrialRef) {
+        self.refused.insert(trial);
     }
 
     /// Whether an attempt finds what it resumes from. It may be gone only for one that others have overtaken,
@@ -72,9 +106,8 @@ impl Ledger {
         trial: TrialRef,
         epoch: Epoch,
         from: &CheckpointRef,
+        missing: usize,
     ) -> Result<bool, Breach> {
-        let digests = from.parts.iter().chain([&from.manifest]);
-        let missing = digests.filter(|digest| !self.store.contains(*digest)).count();
         let overtaken = self.epochs.get(&trial).is_some_and(|newest| *newest > epoch);
         ensure(missing == 0 || overtaken, "an attempt resumes from what is there", || {
             format!("{trial} epoch {epoch} step {}: {missing} objects are gone", from.step)
@@ -86,14 +119,15 @@ impl Ledger {
     pub(crate) fn compare(&self, engine: &Engine) -> Result<(), Breach> {
         for trial in &self.results {
             let state = engine.trial(*trial).map(|view| view.state);
-            let completed = state == Some(spotsweep_engine::action::TrialState::Completed);
-            ensure(completed, "no result is lost", || format!("{trial} is {state:?} after a restart"))?;
+            ensure(state == Some(TrialState::Completed), "no result is lost", || {
+                format!("{trial} is {state:?} after a restart")
+            })?;
         }
         Ok(())
     }
 
     /// The sweep is over: everything is there, once, and as if nothing had ever happened.
-    pub(crate) fn close(&self, engine: &Engine, sweep: SweepId) -> Result<(), Breach> {
+    pub(crate) fn close(&self, engine: &Engine, store: &Store, sweep: SweepId) -> Result<(), Breach> {
         let Some(view) = engine.sweep(sweep) else {
             return Err(("no result is lost", "the sweep is not there".to_owned()));
         };
@@ -109,10 +143,10 @@ impl Ledger {
             })?;
             let view = engine.trial(trial);
             let kept = view.iter().flat_map(|view| &view.checkpoints).any(|c| c.reference.last);
-            let refused = engine.totals().refused_checkpoints > 0;
+            let refused = self.refused.contains(&trial);
             ensure(kept || refused, "the final weights are kept", || format!("{trial}: {view:?}"))?;
         }
-        let missing = engine.object_references().keys().find(|digest| !self.store.contains(*digest));
+        let missing = engine.object_references().keys().find(|digest| !store.contains(digest));
         ensure(missing.is_none(), "what is referred to is in the store", || format!("{missing:?}"))
     }
 }

@@ -1,0 +1,98 @@
+//! Mistakes planted on purpose, to see that the invariants find them. Each changes what goes into the engine, what
+//! comes out of it, or what stands around it; the engine itself is the shipped one.
+
+use super::coordinator::session_of;
+use spotsweep_engine::{Action, Config, Engine, Event};
+use spotsweep_proto::ids::Epoch;
+
+/// A mistake that the invariants must find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mistake {
+    /// The coordinator answers before the journal is durable.
+    AnswerBeforeCommit,
+    /// It writes history again for events that it replays.
+    HistoryTwice,
+    /// It replays the journal without the last event before the commit.
+    LoseLastEvent,
+    /// It deletes objects as soon as nothing refers to them.
+    DeleteAtOnce,
+    /// It takes a report for one under the newest epoch, whatever epoch it carries.
+    EpochIgnored,
+    /// It grants a lease under the epoch of the one before.
+    EpochKept,
+    /// It grants one lease to two workers.
+    GrantTwice,
+    /// It renews leases of workers of which nothing was heard.
+    RenewSilent,
+    /// It applies reports whatever their numbers are.
+    NumbersIgnored,
+    /// It hands out the oldest checkpoint to resume from.
+    OlderResume,
+    /// It never notices that time passes.
+    DeathUnnoticed,
+    /// Agents go on training after a notice.
+    NoticeIgnored,
+    /// Agents report a checkpoint that they could not write.
+    ReportBeforeUpload,
+}
+
+impl Mistake {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::AnswerBeforeCommit,
+        Self::HistoryTwice,
+        Self::LoseLastEvent,
+        Self::DeleteAtOnce,
+        Self::EpochIgnored,
+        Self::EpochKept,
+        Self::GrantTwice,
+        Self::RenewSilent,
+        Self::NumbersIgnored,
+        Self::OlderResume,
+        Self::DeathUnnoticed,
+        Self::NoticeIgnored,
+        Self::ReportBeforeUpload,
+    ];
+}
+
+/// The engine's constants in a storm: delays are short, so that deletions happen within a run; the memory of them
+/// covers every stall of a live lease.
+pub(super) fn config(mistake: Option<Mistake>) -> Config {
+    let (delete_after_s, remember_deleted_s) =
+        if mistake == Some(Mistake::DeleteAtOnce) { (0.0, 0.0) } else { (5.0, 60.0) };
+    Config { delete_after_s, remember_deleted_s, ..Config::default() }
+}
+
+/// Makes a mistake about an event. `None`: it never reaches the engine.
+pub(super) fn with_event(mistake: Option<Mistake>, engine: &Engine, mut event: Event) -> Option<Event> {
+    match (mistake, &mut event) {
+        (Some(Mistake::EpochIgnored), Event::Reports { batch, .. }) => {
+            for report in &mut batch.reports {
+                report.epoch = engine.trial(report.trial).map_or(report.epoch, |view| view.epoch);
+            }
+        }
+        (Some(Mistake::NumbersIgnored), Event::Reports { session, batch }) => {
+            let worker = engine.workers().find(|worker| session_of(&worker.link) == Some(*session));
+            batch.first_seq = worker.map_or(batch.first_seq, |worker| worker.applied_seq + 1);
+        }
+        (Some(Mistake::RenewSilent), Event::Tick { heard }) => {
+            *heard = engine.workers().filter_map(|worker| session_of(&worker.link)).collect();
+        }
+        (Some(Mistake::DeathUnnoticed), Event::Tick { .. }) => return None,
+        _ => {}
+    }
+    Some(event)
+}
+
+/// Makes a mistake about an action.
+pub(super) fn with_action(mistake: Option<Mistake>, engine: &Engine, action: &mut Action) {
+    let Action::Grant { grant, .. } = action else { return };
+    match mistake {
+        Some(Mistake::EpochKept) => grant.epoch = Epoch(grant.epoch.0.saturating_sub(1).max(1)),
+        Some(Mistake::OlderResume) => {
+            let kept = engine.trial(grant.trial).map(|view| view.checkpoints).unwrap_or_default();
+            grant.resume = kept.into_iter().next().map(|view| view.reference);
+        }
+        _ => {}
+    }
+}

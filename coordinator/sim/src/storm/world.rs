@@ -1,0 +1,391 @@
+//! The loop: what happens when, and to whom. Disasters are in [`super::faults`].
+
+use super::{
+    agent::{Agent, Around, Effect, Up},
+    coordinator::{Coordinator, Moment},
+    ledger::{Breach, Ledger, ensure},
+    network::{Network, Way},
+    store::Store,
+    what::{Machine, What, spec},
+};
+use crate::{Broken, Faults, Outcome, Scenario, clock::Queue, dice::Dice};
+use spotsweep_engine::{Action, Event, RequestId, SessionId, SweepId, Time, TrialRef};
+use spotsweep_proto::notice::NoticeKind;
+
+/// Virtual seconds within which a sweep must end once all machines are back.
+const PATIENCE_S: f64 = 900.0;
+/// Wait before a full disk is written to again.
+const DISK_RETRY_S: f64 = 0.3;
+
+pub(crate) struct World {
+    seed: u64,
+    pub(crate) scenario: Scenario,
+    pub(crate) now: Time,
+    pub(crate) dice: Dice,
+    queue: Queue<What>,
+    pub(crate) network: Network,
+    pub(crate) store: Store,
+    pub(crate) agents: Vec<Agent>,
+    pub(crate) machines: Vec<Machine>,
+    pub(crate) coordinator: Coordinator,
+    pub(crate) ledger: Ledger,
+    pub(crate) next_request: u64,
+    pub(crate) faults: Faults,
+    pub(crate) storm_until: Time,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, scenario: Scenario) -> Self {
+        let now = Time(1_000_000_000);
+        let machine = Machine { asleep_until: now, calm_from: now, noticed_at: None };
+        let mut dice = Dice::new(seed);
+        let mut agent = |index| Agent::new(index, 0, dice.between_s(0.9, 1.1));
+        let agents = (0..scenario.agents).map(&mut agent).collect();
+        Self {
+            seed,
+            scenario,
+            now,
+            dice,
+            queue: Queue::new(),
+            network: Network::default(),
+            store: Store::default(),
+            agents,
+            machines: vec![machine; scenario.agents],
+            coordinator: Coordinator::new(scenario.mistake),
+            ledger: Ledger::default(),
+            next_request: 0,
+            faults: Faults::default(),
+            storm_until: now.after_s(scenario.storm_s),
+        }
+    }
+
+    pub(crate) fn run(mut self) -> Result<Outcome, Broken> {
+        let begin = self.now;
+        self.play().map_err(|(rule, what)| Broken {
+            seed: self.seed,
+            at_s: (self.now.0 - begin.0) / 1_000_000,
+            rule,
+            what,
+        })
+    }
+
+    fn play(&mut self) -> Result<Outcome, Breach> {
+        for agent in 0..self.agents.len() {
+            self.after(0.01, What::Connect { agent, life: 0 });
+            self.after(1.0, What::Heartbeat { agent, life: 0 });
+        }
+        self.after(1.0, What::Tick { life: 0 });
+        self.after(self.scenario.disaster_every_s, What::Disaster);
+        let spec = spec(self.scenario.trials).ok_or(("the scenario is valid", String::new()))?;
+        // The driver answers a submission when it is durable; the simulation begins there.
+        self.take(Event::Submit { request: RequestId(0), token: 1, spec: Box::new(spec) })?;
+        self.finish_commit()?;
+        let deadline = self.storm_until.after_s(PATIENCE_S);
+        while let Some((at, what)) = self.queue.pop() {
+            self.now = at;
+            self.happen(what)?;
+            if self.now >= self.storm_until && self.coordinator.up && self.is_over() {
+                break;
+            }
+            ensure(self.now < deadline, "the sweep ends when machines return", || self.why())?;
+        }
+        self.finish_commit()?;
+        let at = self.coordinator.clock.read(self.now);
+        self.coordinator.check(at)?;
+        let engine = &self.coordinator.engine;
+        self.ledger.close(engine, &self.store, SweepId(0))?;
+        let totals = engine.totals();
+        Ok(Outcome {
+            events: self.coordinator.events,
+            ended_at: self.now,
+            attempts: self.trials().filter_map(|trial| Some(engine.trial(trial)?.attempts)).sum(),
+            stale_reports: totals.stale_reports,
+            repeated_reports: totals.repeated_reports,
+            refused_checkpoints: totals.refused_checkpoints,
+            faults: self.faults,
+        })
+    }
+
+    fn is_over(&self) -> bool {
+        self.coordinator.engine.sweep(SweepId(0)).is_some_and(|sweep| sweep.state.is_final())
+    }
+
+    fn trials(&self) -> impl Iterator<Item = TrialRef> {
+        (0..self.scenario.trials).map(|number| TrialRef { sweep: SweepId(0), number })
+    }
+
+    /// Why trials are not final, in the engine's words.
+    fn why(&self) -> String {
+        let engine = &self.coordinator.engine;
+        let open = |trial: &TrialRef| engine.trial(*trial).is_none_or(|view| !view.state.is_final());
+        let at = engine.now();
+        let texts =
+            self.trials().filter(open).filter_map(|trial| Some(engine.explain(trial, at)?.to_string()));
+        texts.take(3).collect::<Vec<_>>().join("\n")
+    }
+
+    pub(crate) fn after(&mut self, wait_s: f64, what: What) {
+        self.at(self.now.after_s(wait_s), what);
+    }
+
+    pub(crate) fn at(&mut self, at: Time, what: What) {
+        self.queue.push(at, what);
+    }
+
+    /// Hands an event to the coordinator, and begins a commit where none is under way.
+    pub(crate) fn take(&mut self, event: Event) -> Result<(), Breach> {
+        let first = self.coordinator.take(self.now, event)?;
+        if self.coordinator.answers_at_once() {
+            let actions = self.coordinator.release();
+            self.perform(actions)?;
+        }
+        if first {
+            let wait_s = self.dice.between_s(0.0, 0.02);
+            self.after(wait_s, What::Commit { life: self.coordinator.life });
+        }
+        Ok(())
+    }
+
+    /// The journal's write returns, or does not, or the coordinator dies around it.
+    fn commit(&mut self) -> Result<(), Breach> {
+        if self.now < self.coordinator.disk_full_until {
+            self.after(DISK_RETRY_S, What::Commit { life: self.coordinator.life });
+            return Ok(());
+        }
+        match self.coordinator.doomed.take() {
+            None => return self.finish_commit(),
+            Some(Moment::Before) => {}
+            Some(Moment::After) => self.coordinator.commit(&mut self.ledger),
+            Some(Moment::Between) => {
+                self.coordinator.commit(&mut self.ledger);
+                let some = self.dice.index(self.coordinator.answers() + 1);
+                let actions = self.coordinator.release_some(some);
+                self.perform(actions)?;
+            }
+        }
+        self.coordinator_dies();
+        Ok(())
+    }
+
+    fn finish_commit(&mut self) -> Result<(), Breach> {
+        self.coordinator.commit(&mut self.ledger);
+        let actions = self.coordinator.release();
+        self.perform(actions)
+    }
+
+    fn perform(&mut self, actions: Vec<Action>) -> Result<(), Breach> {
+        for action in actions {
+            match &action {
+                Action::Record(record) => self.ledger.record(record)?,
+                Action::DeleteObjects { digests } => self.store.delete(digests, self.now),
+                Action::Grant { session, grant, .. } => {
+                    self.ledger.granted(grant)?;
+                    if self.scenario.mistake == Some(crate::Mistake::GrantTwice) {
+                        self.grant_to_another(*session, &action)?;
+                    }
+                    self.send_down(*session, action);
+                }
+                Action::Welcome { session, .. }
+                | Action::Renew { session, .. }
+                | Action::Revoke { session, .. }
+                | Action::Acknowledge { session, .. } => self.send_down(*session, action),
+                Action::Reply { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The mistake of a second holder.
+    fn grant_to_another(&mut self, than: SessionId, action: &Action) -> Result<(), Breach> {
+        let Some(other) = self.network.open_sessions().into_iter().find(|open| *open != than) else {
+            return Ok(());
+        };
+        if let Action::Grant { grant, .. } = action {
+            self.ledger.granted(grant)?;
+        }
+        self.send_down(other, action.clone());
+        Ok(())
+    }
+
+    fn send_down(&mut self, session: SessionId, action: Action) {
+        if let Some(at) = self.network.arrival(session, Way::Down, self.now, &mut self.dice) {
+            self.at(at, What::ToAgent { session, action });
+        }
+    }
+
+    fn perform_effects(&mut self, agent: usize, effects: Vec<Effect>) {
+        let life = self.agents[agent].life;
+        for effect in effects {
+            match effect {
+                Effect::Send(message) => {
+                    if let Some(session) = self.agents[agent].link
+                        && let Some(at) = self.network.arrival(session, Way::Up, self.now, &mut self.dice)
+                    {
+                        self.at(at, What::ToCoordinator { session, message, late: false });
+                    }
+                }
+                Effect::Wait(wait_s, timer) => self.after(wait_s, What::Timer { agent, life, timer }),
+                Effect::Exit => self.left(agent),
+            }
+        }
+    }
+
+    /// The agent to which something happens, unless it has died since, or sleeps: then it happens later.
+    fn awake(&self, what: &What) -> Option<Result<usize, Time>> {
+        let (agent, life) = match what {
+            What::ToAgent { session, .. } => {
+                let link = self.network.link(*session).filter(|link| link.open)?;
+                (link.agent, link.life)
+            }
+            What::Lost { agent, life, .. }
+            | What::Connect { agent, life }
+            | What::Heartbeat { agent, life }
+            | What::Notice { agent, life, .. }
+            | What::Timer { agent, life, .. } => (*agent, *life),
+            What::ToCoordinator { .. }
+            | What::SeenBroken { .. }
+            | What::Taken { .. }
+            | What::Reborn { .. }
+            | What::Commit { .. }
+            | What::Tick { .. }
+            | What::CoordinatorReturns
+            | What::Disaster => return None,
+        };
+        let current = self.agents[agent].alive && self.agents[agent].life == life;
+        let until = self.machines[agent].asleep_until;
+        current.then_some(if until > self.now { Err(until) } else { Ok(agent) })
+    }
+
+    fn happen(&mut self, what: What) -> Result<(), Breach> {
+        match self.awake(&what) {
+            Some(Err(until)) => self.at(until, what),
+            Some(Ok(agent)) => self.happen_to(agent, what)?,
+            None => self.happen_around(what)?,
+        }
+        Ok(())
+    }
+
+    /// Something happens to an agent that lives and is awake.
+    fn happen_to(&mut self, index: usize, what: What) -> Result<(), Breach> {
+        let life = self.agents[index].life;
+        match what {
+            What::Lost { session, .. } => {
+                if self.agents[index].link == Some(session) {
+                    self.agents[index].disconnected();
+                    let wait_s = self.dice.between_s(0.05, 1.0);
+                    self.after(wait_s, What::Connect { agent: index, life });
+                }
+                return Ok(());
+            }
+            What::Connect { .. } if self.agents[index].link.is_some() => return Ok(()),
+            What::Connect { .. } if !self.coordinator.up => {
+                let wait_s = self.dice.between_s(0.1, 1.0);
+                self.after(wait_s, What::Connect { agent: index, life });
+                return Ok(());
+            }
+            What::Heartbeat { .. } => self.after(1.0, What::Heartbeat { agent: index, life }),
+            What::Notice { kind: NoticeKind::Rebalance, .. } => {}
+            What::Notice { .. } => self.machines[index].noticed_at = Some(self.now),
+            _ => {}
+        }
+        let session = match &what {
+            What::Connect { .. } => Some(self.network.open(index, life, self.now)),
+            _ => None,
+        };
+        let Self { agents, ledger, store, dice, scenario, now, .. } = self;
+        let (agent, mistake) = (&mut agents[index], scenario.mistake);
+        let mut around = Around { now: *now, ledger, store, dice, effects: Vec::new(), mistake };
+        match what {
+            What::ToAgent { session, action } if agent.link == Some(session) => {
+                agent.receive(action, &mut around)?;
+            }
+            What::Heartbeat { .. } => agent.heartbeat(&mut around),
+            What::Notice { kind, .. } => agent.notice(kind, &mut around),
+            What::Timer { timer, .. } => agent.timer(timer, &mut around)?,
+            _ => {
+                if let Some(session) = session {
+                    agent.connect(session, &mut around);
+                }
+            }
+        }
+        let effects = around.effects;
+        self.perform_effects(index, effects);
+        Ok(())
+    }
+
+    /// Something happens elsewhere, or to an agent that is no more.
+    fn happen_around(&mut self, what: What) -> Result<(), Breach> {
+        let current = |life: u32| self.coordinator.up && self.coordinator.life == life;
+        match what {
+            What::ToCoordinator { session, message, late } => self.arrived(session, message, late)?,
+            What::SeenBroken { session, life } if current(life) => {
+                self.take(Event::Disconnected { session })?;
+            }
+            What::Commit { life } if current(life) => self.commit()?,
+            // The driver takes no ticks while it waits for the disk.
+            What::Tick { life } if current(life) && self.now < self.coordinator.disk_full_until => {
+                self.after(1.0, What::Tick { life });
+            }
+            What::Tick { life } if current(life) => {
+                let heard = std::mem::take(&mut self.coordinator.heard).into_iter().collect();
+                self.take(Event::Tick { heard })?;
+                self.after(1.0, What::Tick { life });
+            }
+            What::SeenBroken { .. } | What::Commit { .. } | What::Tick { .. } => {}
+            What::CoordinatorReturns => self.coordinator_returns()?,
+            What::Disaster => self.disaster()?,
+            What::Taken { agent, life } => {
+                if self.agents[agent].life == life {
+                    self.taken(agent)?;
+                }
+            }
+            What::Reborn { agent, life } => {
+                if !self.agents[agent].alive && self.agents[agent].life == life {
+                    let rate = self.dice.between_s(0.9, 1.1);
+                    self.agents[agent] = Agent::new(agent, life + 1, rate);
+                    self.after(0.0, What::Connect { agent, life: life + 1 });
+                    self.after(1.0, What::Heartbeat { agent, life: life + 1 });
+                }
+            }
+            // These are for agents that have died since.
+            What::ToAgent { .. }
+            | What::Lost { .. }
+            | What::Connect { .. }
+            | What::Heartbeat { .. }
+            | What::Notice { .. }
+            | What::Timer { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// A message arrives, perhaps twice, perhaps after its connection broke.
+    fn arrived(&mut self, session: SessionId, message: Up, late: bool) -> Result<(), Breach> {
+        let Some(link) = self.network.link(session).filter(|_| self.coordinator.up) else { return Ok(()) };
+        let (open, twice) = (link.open, link.twice_until > self.now);
+        if !open && link.late_until <= self.now {
+            return Ok(());
+        }
+        if !open && !late && self.dice.one_in(2) {
+            // Held up on its way, so that it comes behind what was sent after it.
+            let wait_s = self.dice.between_s(0.0, 2.0);
+            self.after(wait_s, What::ToCoordinator { session, message, late: true });
+            return Ok(());
+        }
+        if open && twice && !late && self.dice.one_in(2) {
+            let wait_s = self.dice.between_s(0.0, 0.2);
+            self.after(wait_s, What::ToCoordinator { session, message: message.clone(), late: true });
+        }
+        self.coordinator.heard.insert(session);
+        match message {
+            Up::Hello(hello) => self.take(Event::Joined { session, hello }),
+            Up::Ready { credits } => self.take(Event::Ready { session, device: 0, credits }),
+            Up::Reports(batch) => self.take(Event::Reports { session, batch }),
+            Up::Goodbye => {
+                self.network.close(session, None);
+                self.take(Event::Left { session })
+            }
+            Up::Noticed(notice) => self.take(Event::Noticed { session, notice }),
+            Up::Heartbeat => Ok(()),
+        }
+    }
+}
