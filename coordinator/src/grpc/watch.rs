@@ -133,6 +133,7 @@ impl Watcher {
 
     async fn item(&mut self, item: &WatchItem) -> Result<(), Problem> {
         let mut before = Before::default();
+        let mut started = Vec::new();
         for record in item.records.iter() {
             let sweep = sweep_of(record);
             if self.only.is_some_and(|only| only != sweep) {
@@ -150,6 +151,7 @@ impl Watcher {
                 })),
                 Record::AttemptStarted { trial, attempt, worker, device, step, at, .. } => {
                     before = Before::default();
+                    started.push(*trial);
                     // The first is no news: the trial's own line says that it runs.
                     (*attempt > 1).then(|| {
                         let text = format!("attempt {attempt} goes on at step {step} on {worker} ({device})");
@@ -164,6 +166,8 @@ impl Watcher {
                     before.result = Some(record);
                     None
                 }
+                // It has a lease, perhaps behind others: it is told of when its attempt starts.
+                Record::Trial { state: TrialState::Running, .. } => None,
                 Record::Trial { trial, state, attempts, .. } => {
                     let row = row(&head, *trial, *state, *attempts, &std::mem::take(&mut before));
                     Some(What::Trial(row))
@@ -174,6 +178,24 @@ impl Watcher {
             if let Some(what) = what {
                 self.send(what).await;
             }
+        }
+        self.running(started).await
+    }
+
+    /// Tells of trials whose attempts have started, as far as they still run: where, how far, of how many steps.
+    async fn running(&mut self, started: Vec<TrialRef>) -> Result<(), Problem> {
+        if started.is_empty() {
+            return Ok(());
+        }
+        let look = move |engine: &Engine| -> Vec<_> {
+            let views = started.into_iter().filter_map(|trial| engine.trial(trial));
+            views.filter(|view| view.state == TrialState::Running).collect()
+        };
+        for view in self.queries.ask(look).await? {
+            let head = self.head(view.trial.sweep).await?;
+            let params = head.spec.assignment(view.trial.number);
+            let row = messages::trial(&head.name, &params, &view, messages::Outcome::default());
+            self.send(What::Trial(row)).await;
         }
         Ok(())
     }

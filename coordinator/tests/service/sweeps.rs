@@ -82,6 +82,27 @@ async fn a_watcher_is_told_of_points_and_ends_with_its_sweep() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_is_told_where_a_trial_runs_and_of_how_many_steps() {
+    let place = Place::start().await;
+    let mut client = place.client().await;
+    client.submit(submission(&nothing("w", 1), 1)).await.unwrap();
+    let request = v1::WatchRequest { sweep: "w".to_owned() };
+    let mut watch = client.watch(request).await.unwrap().into_inner();
+    let (mut agent, _) = Agent::connect(&place.url, hello("a", 1)).await;
+    agent.ready(1).await;
+    let grants = agent.grants(&mut Vec::new()).await;
+    let started = v1::Started { step: 0, total_steps: Some(7) };
+    agent.report(&grants[0], &[], vec![v1::report::Body::Started(started)]).await;
+    let row = loop {
+        if let What::Trial(row) = watch.message().await.unwrap().unwrap().what.unwrap() {
+            break row;
+        }
+    };
+    assert_eq!((row.state.as_str(), row.worker.as_str(), row.device.as_str()), ("running", "a", "cpu"));
+    assert_eq!((row.total_steps, row.attempts), (Some(7), 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pause_resume_and_cancel_change_what_is_pending() {
     let place = Place::start().await;
     let mut client = place.client().await;

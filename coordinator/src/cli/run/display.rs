@@ -3,7 +3,7 @@
 //! Must not decide what is shown: that is [`super::progress::Progress`].
 
 use super::progress::Progress;
-use crate::cli::{out, text};
+use crate::cli::out;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::{
     io::IsTerminal as _,
@@ -65,9 +65,8 @@ impl Display {
     /// Shows how far it is; `since` is when this run began.
     pub(crate) fn update(&mut self, progress: &mut Progress, since: Instant) {
         let elapsed_s = since.elapsed().as_secs_f64();
-        let left =
-            progress.left_s(elapsed_s).map(|left_s| format!("; about {} left", text::duration(left_s)));
-        let headline = format!("{}{}", progress.headline(), left.unwrap_or_default());
+        let left_s = progress.left_s(elapsed_s).filter(|_| !progress.has_ended());
+        let headline = progress.headline(left_s);
         match self {
             Self::Bars { all, sweep, workers } => {
                 #[expect(

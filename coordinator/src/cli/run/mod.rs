@@ -143,7 +143,7 @@ async fn with_coordinator(
                 () = crew.leave() => {}
                 () = stop.next() => crew.kill().await,
             }
-            out::say(&format!("interrupted at {}; run the same command to go on", progress.headline()));
+            out::say(&format!("interrupted at {}; run the same command to go on", progress.headline(None)));
             Ok(Ending::Interrupted)
         }
         Err(error) => {

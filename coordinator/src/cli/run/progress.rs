@@ -146,9 +146,10 @@ impl Progress {
         (done >= ENOUGH && took_s >= ENOUGH_S).then(|| took_s / done * (1.0 - share))
     }
 
-    /// `12/15 trials, 2 running, 1 failed; best val_accuracy 0.9123 (ladder/7)`.
+    /// `12/15 trials, 2 running, 1 failed; about 40s left; best val_accuracy 0.9123 (ladder/7)`. What narrow terminals
+    /// may cut off comes last.
     #[must_use]
-    pub(crate) fn headline(&self) -> String {
+    pub(crate) fn headline(&self, left_s: Option<f64>) -> String {
         let mut line = format!(
             "{}/{} trials",
             text::grouped(ls::ended(&self.summary)),
@@ -159,6 +160,9 @@ impl Progress {
             if count > 0 {
                 line += &format!(", {} {state}", text::grouped(count));
             }
+        }
+        if let Some(left_s) = left_s {
+            line += &format!("; about {} left", text::duration(left_s));
         }
         if let (Some(best), Some(value)) = (&self.summary.best_trial, self.summary.best_value) {
             line += &format!(
@@ -239,8 +243,12 @@ mod tests {
             )]
         );
         assert_eq!(
-            progress.headline(),
+            progress.headline(None),
             "3/5 trials, 1 running, 1 diverged; best val_accuracy 0.9123 (ladder/3)"
+        );
+        assert_eq!(
+            progress.headline(Some(75.0)),
+            "3/5 trials, 1 running, 1 diverged; about 1m15s left; best val_accuracy 0.9123 (ladder/3)"
         );
     }
 
