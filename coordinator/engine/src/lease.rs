@@ -163,24 +163,29 @@ impl State {
     ) {
         let end = AttemptEnd::Failed { kind, message: message.clone() };
         let Some(lease) = self.end_lease(trial_ref, end, Some(seconds), out) else { return };
-        if kind == FailureKind::Checkpoint {
-            self.drop_unreadable(trial_ref, &lease, out);
-        }
+        // What is wrong with a stored checkpoint is not the trial's fault: without it the trial goes on at once. Each
+        // such failure leaves one checkpoint fewer, so their number is bounded.
+        let dropped = kind == FailureKind::Checkpoint && self.drop_unreadable(trial_ref, &lease, out);
         let Some(sweep) = self.sweeps.get_mut(trial_ref.sweep.0 as usize) else { return };
         let retry = sweep.spec.retry;
         let Some(trial) = sweep.trials.get_mut(trial_ref.number) else { return };
-        trial.failures += 1;
+        trial.failures += u32::from(!dropped);
         trial.avoid = Some(lease.worker);
         let label = trial.place.map_or(0, |(_, label)| label);
+        let message = match trial.resume_point() {
+            _ if !dropped => message,
+            Some(before) => format!("{message}; it goes on from the checkpoint of step {}", before.step),
+            None => format!("{message}; no other checkpoint is kept, so it begins anew"),
+        };
         let failure = Failure { kind, message, label, at: out.at };
         trial.history.get_or_insert_default().failure = Some(failure);
         if kind == FailureKind::Diverged {
             return self.end_trial(trial_ref, TrialState::Diverged, out);
         }
-        if kind.is_final() || trial.failures >= retry.max_failures {
+        if !dropped && (kind.is_final() || trial.failures >= retry.max_failures) {
             return self.end_trial(trial_ref, TrialState::Failed, out);
         }
-        let wait_s = backoff_s(retry.backoff_s, trial.failures);
+        let wait_s = if dropped { 0.0 } else { backoff_s(retry.backoff_s, trial.failures) };
         if wait_s > 0.0 {
             trial.retry_at = out.at.after_s(wait_s);
             self.delayed.insert((trial.retry_at, trial_ref));
@@ -189,17 +194,18 @@ impl State {
     }
 
     /// The checkpoint from which the attempt should have resumed cannot be read: the next attempt resumes from
-    /// the one before.
-    fn drop_unreadable(&mut self, trial_ref: TrialRef, lease: &Lease, out: &Out<'_>) {
+    /// the one before. False if it is not kept any more.
+    fn drop_unreadable(&mut self, trial_ref: TrialRef, lease: &Lease, out: &Out<'_>) -> bool {
         let delete_at = out.at.after_s(self.config.delete_after_s);
-        let Some(trial) = self.trial_mut(trial_ref) else { return };
+        let Some(trial) = self.trial_mut(trial_ref) else { return false };
         let Some(index) =
             trial.kept.iter().position(|kept| Some(kept.reference.manifest) == lease.resumed_from)
         else {
-            return;
+            return false;
         };
         let dropped = trial.kept.remove(index);
         self.objects.release(&dropped.reference, delete_at);
+        true
     }
 
     /// Trials whose back-off is over wait for a worker from now on.

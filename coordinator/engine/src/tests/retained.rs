@@ -85,11 +85,11 @@ fn a_restart_gives_condemned_objects_their_whole_time_again() {
 }
 
 #[test]
-fn a_checkpoint_that_cannot_be_read_is_dropped_and_the_one_before_is_taken() {
+fn a_checkpoint_that_cannot_be_read_is_dropped_for_the_one_before_and_counts_as_no_failure() {
     let mut world = World::new();
     let mut spec = spec(1);
     spec.checkpoint.keep_last = 2;
-    spec.retry.backoff_s = 0.0;
+    spec.retry = RetryPolicy { max_failures: 1, backoff_s: 100.0 };
     world.submit(spec);
     let session = world.join("a", 1);
     let lease = world.lease();
@@ -97,11 +97,19 @@ fn a_checkpoint_that_cannot_be_read_is_dropped_and_the_one_before_is_taken() {
     world.checkpoint(session, lease, 20, false);
     world.released(session, lease, 20);
     world.ready(session, 0, 1);
-    let lease = world.lease();
+    let mut lease = world.lease();
+    for (left, words) in [(Some(10), "from the checkpoint of step 10"), (None, "it begins anew")] {
+        world.failed(session, lease, FailureKind::Checkpoint);
+        world.ready(session, 0, 1);
+        let (_, _, grant) = world.granted().remove(0);
+        assert_eq!(grant.resume.map(|resume| resume.step), left);
+        let view = world.trial(lease.trial);
+        assert_eq!((view.state, view.failures), (TrialState::Running, 0));
+        assert!(view.last_failure.unwrap().message.contains(words));
+        lease = world.lease();
+    }
     world.failed(session, lease, FailureKind::Checkpoint);
-    world.ready(session, 0, 1);
-    let (_, _, grant) = world.granted().remove(0);
-    assert_eq!(grant.resume.unwrap().step, 10);
+    assert_eq!(world.trial(lease.trial).state, TrialState::Failed, "there was none that could be dropped");
 }
 
 #[test]
