@@ -4,12 +4,15 @@
 
 use crate::cli::{ls, text, trial};
 use spotsweep_wire::v1::{Point, SweepSummary, Trial, WatchResponse, watch_response::What};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-/// Share of the work that must have been done here before the rest is estimated from it.
+/// Share of the work that must have been done before the rest is estimated from less than [`WINDOW_S`] seconds.
 const ENOUGH: f64 = 0.01;
 /// Seconds that must have passed before the rest is estimated.
 const ENOUGH_S: f64 = 3.0;
+/// Seconds whose pace the estimate goes by: trials of a sweep may differ a hundredfold, and those of the last minute
+/// resemble those to come more than the first ones do.
+const WINDOW_S: f64 = 60.0;
 
 /// A trial at work.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,8 +33,8 @@ pub(crate) struct Progress {
     at_work: BTreeMap<String, AtWork>,
     varying: Vec<String>,
     touches: u64,
-    /// Share done, and the time, when this run saw work go on for the first time.
-    first: Option<(f64, f64)>,
+    /// Time and share done, of the last [`WINDOW_S`] seconds, and the last of before.
+    pace: VecDeque<(f64, f64)>,
 }
 
 impl Progress {
@@ -138,12 +141,17 @@ impl Progress {
         ((ls::ended(&self.summary) as f64 + started) / self.summary.trials as f64).clamp(0.0, 1.0)
     }
 
-    /// Seconds that the rest will take, by what was done in this run up to `now_s`.
+    /// Seconds that the rest will take, by the pace of this run up to `now_s`.
     pub(crate) fn left_s(&mut self, now_s: f64) -> Option<f64> {
         let share = self.share();
-        let (first_share, first_s) = *self.first.get_or_insert((share, now_s));
+        self.pace.push_back((now_s, share));
+        while self.pace.get(1).is_some_and(|(at_s, _)| *at_s <= now_s - WINDOW_S) {
+            self.pace.pop_front();
+        }
+        let (first_s, first_share) = *self.pace.front()?;
         let (done, took_s) = (share - first_share, now_s - first_s);
-        (done >= ENOUGH && took_s >= ENOUGH_S).then(|| took_s / done * (1.0 - share))
+        let enough = done >= ENOUGH && took_s >= ENOUGH_S || done > 0.0 && took_s >= WINDOW_S;
+        enough.then(|| took_s / done * (1.0 - share))
     }
 
     /// `12/15 trials, 2 running, 1 failed; about 40s left; best val_accuracy 0.9123 (ladder/7)`. What narrow terminals
@@ -263,6 +271,10 @@ mod tests {
         let left = progress.left_s(110.0).unwrap();
         // A fifth took 10 s; 1 - (4 + 0.316)/5 of the work is left.
         assert!((left - 50.0 * (1.0 - (4.0 + 400.0 / 1266.0) / 5.0)).abs() < 1e-6, "{left}");
+        for now_s in 111..=200 {
+            progress.left_s(f64::from(now_s));
+        }
+        assert_eq!(progress.left_s(201.0), None, "what went on long ago says nothing of now");
     }
 
     #[test]
