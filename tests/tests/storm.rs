@@ -2,7 +2,7 @@
 //! killed, stopped and cut off.
 
 use nix::sys::signal::Signal;
-use spotsweep_tests::{Cluster, Outcome, Trainer, chaos::Storm, outcome::json_lines, wait};
+use spotsweep_tests::{Cluster, Outcome, Trainer, chaos::Storm, outcome::json_lines, proxy::Weather, wait};
 use std::time::Duration;
 
 const SWEEP: &str = "
@@ -46,7 +46,7 @@ method: grid
 metric: {name: val_loss, goal: minimize}
 parameters:
   learning_rate: {values: [0.03]}
-train: {model: softmax, data: fashion-mnist, steps: 600, seed: 3}
+train: {model: softmax, data: fashion-mnist, steps: 1400, seed: 3}
 checkpoint: {every_steps: 20, keep_last: 2}
 ";
 
@@ -66,31 +66,27 @@ fn trains_on(cluster: &Cluster, sweep: &str, worker: &str) {
     });
 }
 
-#[test]
-fn a_worker_that_slept_past_its_lease_finds_its_epoch_refused_drops_its_work_and_works_on() {
+/// A worker of which nothing is heard for longer than its lease: `silence` begins that, `wake` ends it. Its trial is
+/// finished elsewhere, it drops its work, and goes on to take other work. Gives how many of its reports were refused.
+fn outlive_a_lease(silence: impl Fn(&Cluster), wake: impl Fn(&Cluster)) -> u64 {
     let expected = Outcome::undisturbed(LONG);
-    let mut cluster = Cluster::start(1, Trainer::Stub, &[("SPOTSWEEP_STUB_STEP_US", "10000")]);
+    let step = [("SPOTSWEEP_STUB_STEP_US", "10000")];
+    let mut cluster = Cluster::start_behind_proxies(1, Trainer::Stub, &step);
     let sweep = cluster.submit(LONG);
     trains_on(&cluster, &sweep, "agent-0");
-    // The heir waits for the trial.
     let heir = cluster.add_agent(&[], &[]);
     wait::until("the heir is there", || (workers(&cluster).len() == 2).then_some(()));
-    // The agent first: it must not see its trainer fall silent.
-    assert!(cluster.signal_agent(0, Signal::SIGSTOP));
-    assert!(cluster.signal_trainer(0, Signal::SIGSTOP));
+    silence(&cluster);
     // Its lease has expired; its connection has not.
     trains_on(&cluster, &sweep, "agent-1");
-    // The trainer first: what it goes on to say is of an epoch that is over.
-    assert!(cluster.signal_trainer(0, Signal::SIGCONT));
-    assert!(cluster.signal_agent(0, Signal::SIGCONT));
+    wake(&cluster);
     wait::until("it drops its work", || {
         let log = cluster.agent_log(0);
         (log.contains("a lease is revoked") && log.contains("Stale")).then_some(())
     });
     assert_eq!(Outcome::wait(&cluster, &sweep), expected, "finished elsewhere\n{}", cluster.logs());
-    assert_eq!(trial(&cluster, &sweep)["worker"], format!("agent-{heir}"));
+    assert_eq!(trial(&cluster, &sweep)["worker"], "agent-1");
     let sweeps = json_lines(&cluster.ask(&["ls", "--format", "json"]));
-    assert!(sweeps[0]["stale_reports"].as_u64() > Some(0), "what it said was dropped and counted: {sweeps:?}");
 
     // It lives, and it is the only one left to take the next trial.
     cluster.kill_agent(heir);
@@ -100,4 +96,30 @@ fn a_worker_that_slept_past_its_lease_finds_its_epoch_refused_drops_its_work_and
     let rows = workers(&cluster);
     let row = rows.iter().find(|row| row["worker"] == "agent-0").expect("it is listed");
     assert_eq!(row["state"], "connected", "{rows:?}");
+    sweeps[0]["stale_reports"].as_u64().expect("a count")
+}
+
+#[test]
+fn a_worker_that_slept_past_its_lease_finds_its_epoch_refused_drops_its_work_and_works_on() {
+    outlive_a_lease(
+        |cluster| {
+            // The agent first: it must not see its trainer fall silent.
+            assert!(cluster.signal_agent(0, Signal::SIGSTOP));
+            assert!(cluster.signal_trainer(0, Signal::SIGSTOP));
+        },
+        |cluster| {
+            assert!(cluster.signal_trainer(0, Signal::SIGCONT));
+            assert!(cluster.signal_agent(0, Signal::SIGCONT));
+        },
+    );
+}
+
+#[test]
+fn what_a_worker_says_after_it_was_cut_off_past_its_lease_is_dropped_and_counted() {
+    let refused = outlive_a_lease(
+        // It trains on, and its reports wait on the way.
+        |cluster| cluster.proxy(0).set(Weather::HoldsBoth),
+        |cluster| cluster.proxy(0).set(Weather::Clear),
+    );
+    assert!(refused > 0);
 }
