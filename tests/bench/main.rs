@@ -8,6 +8,7 @@
 mod figures;
 mod latency;
 mod memory;
+mod recovery;
 mod service;
 mod training;
 mod trials;
@@ -55,6 +56,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("memory") {
         runtime.block_on(memory::memory_and_restart(scale, &mut figures))?;
+    }
+    if wanted("recovery") {
+        recovery::recovery(scale, &runtime, &mut figures)?;
     }
     drop(runtime);
     if wanted("training") {

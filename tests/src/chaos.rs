@@ -1,60 +1,256 @@
-//! Disasters on a seeded schedule: kill -9 of coordinator, agents and trainers.
+//! Disasters on a seeded schedule: coordinator, agents and trainers are killed and stopped, and cut off from each other.
+//!
+//! What is done follows from the seed; what it meets depends on the machine. Disasters of different victims overlap.
 
-use crate::{Cluster, outcome, wait};
+use crate::{Cluster, outcome, proxy::Weather, wait};
+use nix::{
+    sys::signal::{Signal, kill as kill_process},
+    unistd::Pid,
+};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
-use std::{ops::Range, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    time::{Duration, Instant},
+};
 
-/// What was done to a cluster.
-#[derive(Debug, Default)]
-pub struct Damage {
-    /// Killed coordinators.
-    pub coordinators: u32,
-    /// Killed agents.
-    pub agents: u32,
-    /// Killed trainers.
-    pub trainers: u32,
+/// How long a pause is, in milliseconds: mostly far below the lease's 10 s, now and then around it and above.
+const SHORT_MS: Range<u64> = 200..2_500;
+const LONG_MS: Range<u64> = 7_000..12_000;
+/// One pause in so many is long.
+const LONG_ONE_IN: u64 = 8;
+/// How long something that was killed is away, in milliseconds.
+const AWAY_MS: Range<u64> = 0..300;
+
+/// A storm.
+#[derive(Debug, Clone)]
+pub struct Storm {
+    /// From which all follows.
+    pub seed: u64,
+    /// How long it blows.
+    pub duration: Duration,
+    /// Between two disasters, in milliseconds.
+    pub every_ms: Range<u64>,
 }
+
+/// What was done to a cluster: how often, by kind.
+#[derive(Debug, Default)]
+pub struct Damage(BTreeMap<&'static str, u32>);
 
 impl Damage {
-    /// How many processes were killed.
-    pub fn kills(&self) -> u32 {
-        self.coordinators + self.agents + self.trainers
+    /// All disasters.
+    #[must_use]
+    pub fn disasters(&self) -> u32 {
+        self.0.values().sum()
+    }
+
+    /// Kinds of disaster that were.
+    #[must_use]
+    pub fn kinds(&self) -> usize {
+        self.0.len()
     }
 }
 
-/// Kills something every so many milliseconds and starts it again, `times` times or until the sweep has ended.
-pub fn kill_at_random(
-    cluster: &mut Cluster,
-    sweep: &str,
-    seed: u64,
-    times: u32,
-    every_ms: Range<u64>,
-) -> Damage {
-    let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let mut damage = Damage::default();
-    for _ in 0..times {
-        let wait_ms = every_ms.start + random.next_u64() % (every_ms.end - every_ms.start);
-        wait::pause(Duration::from_millis(wait_ms));
-        if outcome::ended(cluster, sweep) {
-            break;
+/// Who has a disaster: one at a time each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Victim {
+    Coordinator,
+    Agent(usize),
+    Trainer(usize),
+    Network(usize),
+}
+
+/// How a disaster ends.
+#[derive(Debug)]
+enum End {
+    /// The victim is started again.
+    Start,
+    /// The victim goes on.
+    Continue(Vec<i32>),
+    /// Traffic passes again, with what was held or without.
+    Heal { breaks: bool },
+}
+
+/// What is going on. However it ends, all that is stopped goes on.
+struct Raging<'a> {
+    cluster: &'a mut Cluster,
+    random: ChaCha8Rng,
+    damage: Damage,
+    under_way: BTreeMap<Victim, (Instant, End)>,
+}
+
+impl Storm {
+    /// Lets it blow over a cluster behind proxies until its time is over or the sweep has ended, and mends everything.
+    pub fn rage(&self, cluster: &mut Cluster, sweep: &str) -> Damage {
+        let random = ChaCha8Rng::seed_from_u64(self.seed);
+        let (damage, under_way) = (Damage::default(), BTreeMap::new());
+        let mut raging = Raging { cluster, random, damage, under_way };
+        let over = Instant::now() + self.duration;
+        let mut next = Instant::now();
+        while Instant::now() < over {
+            let mending = raging.under_way.values().map(|(until, _)| *until).min().unwrap_or(over);
+            let wake = next.min(mending).min(over);
+            wait::pause(wake.saturating_duration_since(Instant::now()));
+            raging.mend(Instant::now());
+            if Instant::now() < next {
+                continue;
+            }
+            next = Instant::now() + raging.draw(&self.every_ms);
+            // A coordinator that is away or stopped gives no answer.
+            if !raging.under_way.contains_key(&Victim::Coordinator)
+                && outcome::ended(raging.cluster, sweep)
+            {
+                break;
+            }
+            raging.strike();
         }
-        let agent = random.next_u32() as usize % cluster.agents();
-        match random.next_u32() % 5 {
+        raging.mend_all();
+        std::mem::take(&mut raging.damage)
+    }
+}
+
+impl Raging<'_> {
+    fn draw(&mut self, range: &Range<u64>) -> Duration {
+        Duration::from_millis(range.start + self.random.next_u64() % (range.end - range.start))
+    }
+
+    fn pause(&mut self) -> Duration {
+        let long = self.random.next_u64().is_multiple_of(LONG_ONE_IN);
+        self.draw(if long { &LONG_MS } else { &SHORT_MS })
+    }
+
+    /// One disaster, unless its victim has one already.
+    fn strike(&mut self) {
+        let index = self.random.next_u64() as usize % self.cluster.agents();
+        let kind = self.random.next_u64() % 16;
+        let (away, pause) = (self.draw(&AWAY_MS), self.pause());
+        let victim = match kind {
+            0 | 1 => Victim::Coordinator,
+            2..=6 => Victim::Agent(index),
+            7..=9 => Victim::Trainer(index),
+            _ => Victim::Network(index),
+        };
+        if self.under_way.contains_key(&victim) {
+            return;
+        }
+        let (name, lasts, end) = match kind {
             0 => {
-                cluster.kill_coordinator();
-                // Agents train on without it for a while.
-                wait::pause(Duration::from_millis(u64::from(random.next_u32() % 300)));
-                cluster.start_coordinator();
-                damage.coordinators += 1;
+                self.cluster.kill_coordinator();
+                ("kill coordinator", away, End::Start)
             }
-            1 | 2 => {
-                cluster.kill_agent(agent);
-                cluster.start_agent(agent);
-                damage.agents += 1;
+            1 => {
+                if !self.cluster.signal_coordinator(Signal::SIGSTOP) {
+                    return;
+                }
+                let pid = self.cluster.coordinator_pid();
+                ("stop coordinator", pause, End::Continue(pids(pid)))
             }
-            _ => damage.trainers += u32::from(cluster.kill_trainer(agent)),
+            2 | 3 => {
+                self.cluster.kill_agent(index);
+                ("kill agent", away, End::Start)
+            }
+            4 | 5 => {
+                if !self.cluster.signal_agent(index, Signal::SIGSTOP) {
+                    return;
+                }
+                ("stop agent", pause, End::Continue(pids(self.cluster.agent_pid(index))))
+            }
+            6 => {
+                let mut stopped: Vec<i32> = self.cluster.trainer_pid(index).into_iter().collect();
+                let all = self.cluster.signal_agent(index, Signal::SIGSTOP);
+                self.cluster.signal_trainer(index, Signal::SIGSTOP);
+                stopped.extend(pids(self.cluster.agent_pid(index).filter(|_| all)));
+                ("stop machine", pause, End::Continue(stopped))
+            }
+            7 | 8 => {
+                if !self.cluster.kill_trainer(index) {
+                    return;
+                }
+                *self.damage.0.entry("kill trainer").or_default() += 1;
+                return;
+            }
+            9 => {
+                let Some(pid) = self.cluster.trainer_pid(index) else { return };
+                self.cluster.signal_trainer(index, Signal::SIGSTOP);
+                ("stop trainer", pause, End::Continue(vec![pid]))
+            }
+            _ => {
+                let (name, weather) = match kind {
+                    10 => ("cut up", Weather::HoldsUp),
+                    11 | 12 => ("cut down", Weather::HoldsDown),
+                    13 | 14 => ("cut both", Weather::HoldsBoth),
+                    _ => ("refuse", Weather::Refuses),
+                };
+                self.cluster.proxy(index).set(weather);
+                (name, pause, End::Heal { breaks: self.random.next_u64().is_multiple_of(2) })
+            }
+        };
+        *self.damage.0.entry(name).or_default() += 1;
+        self.under_way.insert(victim, (Instant::now() + lasts, end));
+    }
+
+    /// Ends what is to end by `now`.
+    fn mend(&mut self, now: Instant) {
+        let due: Vec<Victim> = self
+            .under_way
+            .iter()
+            .filter(|(_, (until, _))| *until <= now)
+            .map(|(victim, _)| *victim)
+            .collect();
+        for victim in due {
+            if let Some((_, end)) = self.under_way.remove(&victim) {
+                self.end(victim, end);
+            }
         }
     }
-    damage
+
+    fn mend_all(&mut self) {
+        while let Some((victim, (_, end))) = self.under_way.pop_first() {
+            self.end(victim, end);
+        }
+    }
+
+    fn end(&mut self, victim: Victim, end: End) {
+        match (victim, end) {
+            (Victim::Coordinator, End::Start) => self.cluster.start_coordinator(),
+            (Victim::Agent(index) | Victim::Trainer(index) | Victim::Network(index), End::Start) => {
+                self.cluster.start_agent(index);
+            }
+            (
+                Victim::Network(index) | Victim::Agent(index) | Victim::Trainer(index),
+                End::Heal { breaks },
+            ) => {
+                let proxy = self.cluster.proxy(index);
+                if breaks {
+                    proxy.break_off();
+                }
+                proxy.set(Weather::Clear);
+            }
+            (Victim::Coordinator, End::Heal { .. }) => {}
+            (_, End::Continue(pids)) => go_on(&pids),
+        }
+    }
+}
+
+impl Drop for Raging<'_> {
+    fn drop(&mut self) {
+        // After a failure in the middle: a process that is stopped would never end.
+        for (_, end) in self.under_way.values() {
+            if let End::Continue(pids) = end {
+                go_on(pids);
+            }
+        }
+    }
+}
+
+fn pids(pid: Option<u32>) -> Vec<i32> {
+    pid.and_then(|pid| i32::try_from(pid).ok()).into_iter().collect()
+}
+
+fn go_on(pids: &[i32]) {
+    for pid in pids {
+        // An error means that it was killed in the meantime.
+        let _gone = kill_process(Pid::from_raw(*pid), Signal::SIGCONT);
+    }
 }

@@ -1,13 +1,13 @@
 //! A coordinator and its agents, as real processes on this machine.
 
-use crate::{binaries, wait};
+use crate::{binaries, proxy::Proxy, wait};
 use nix::{
     sys::signal::{Signal, kill as kill_process},
     unistd::Pid,
 };
 use std::{
     fs::File,
-    net::TcpListener,
+    net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
 };
@@ -30,6 +30,8 @@ pub struct Cluster {
     environment: Vec<(String, String)>,
     coordinator: Option<Child>,
     agents: Vec<Option<Child>>,
+    /// What agents reach the coordinator through, one each; none where they reach it themselves.
+    proxies: Vec<Proxy>,
     lives: u32,
 }
 
@@ -37,6 +39,17 @@ impl Cluster {
     /// A running coordinator with `agents` agents.
     pub fn start(agents: usize, trainer: Trainer, environment: &[(&str, &str)]) -> Self {
         Self::start_after(|_| {}, agents, trainer, environment)
+    }
+
+    /// As [`Self::start`], with a [`Proxy`] between each agent and the coordinator. Clients go past them.
+    pub fn start_behind_proxies(agents: usize, trainer: Trainer, environment: &[(&str, &str)]) -> Self {
+        let mut cluster = Self::start(0, trainer, environment);
+        for index in 0..agents {
+            cluster.proxies.push(Proxy::start((Ipv4Addr::LOCALHOST, cluster.port).into()));
+            cluster.agents.push(None);
+            cluster.start_agent(index);
+        }
+        cluster
     }
 
     /// As [`Self::start`], after `prepare` has done something with the empty folder of the coordinator.
@@ -49,8 +62,16 @@ impl Cluster {
         let port = free_port();
         let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut cluster =
-            Self { folder, port, trainer, environment, coordinator: None, agents: Vec::new(), lives: 0 };
+        let mut cluster = Self {
+            folder,
+            port,
+            trainer,
+            environment,
+            coordinator: None,
+            agents: Vec::new(),
+            proxies: Vec::new(),
+            lives: 0,
+        };
         std::fs::create_dir(cluster.dir()).expect("the temporary folder is writable");
         prepare(&cluster.dir());
         cluster.start_coordinator();
@@ -74,6 +95,14 @@ impl Cluster {
     /// Where the coordinator listens.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// What agent `index` reaches the coordinator through.
+    ///
+    /// # Panics
+    /// If the cluster was started without.
+    pub fn proxy(&self, index: usize) -> &Proxy {
+        &self.proxies[index]
     }
 
     /// How many agents there are.
@@ -151,8 +180,10 @@ impl Cluster {
             Trainer::Stub => binaries::stub_trainer(),
             Trainer::Program(path) => path.clone(),
         };
+        let direct = self.url();
+        let url = self.proxies.get(index).map_or(direct, |proxy| format!("http://{}", proxy.address()));
         let child = Command::new(binaries::worker())
-            .args(["--coordinator", &self.url(), "--name", &format!("agent-{index}"), "--device", "cpu"])
+            .args(["--coordinator", &url, "--name", &format!("agent-{index}"), "--device", "cpu"])
             .arg("--trainer")
             .arg(trainer)
             .arg("--dir")
@@ -185,9 +216,23 @@ impl Cluster {
 
     /// Sends a signal to an agent's trainer; false if it has none just now.
     pub fn signal_trainer(&self, index: usize, signal: Signal) -> bool {
-        let Some(agent) = self.agent_pid(index) else { return false };
-        let Some(trainer) = children_of(agent).first().copied() else { return false };
+        let Some(trainer) = self.trainer_pid(index) else { return false };
         kill_process(Pid::from_raw(trainer), signal).is_ok()
+    }
+
+    /// Process id of an agent's trainer, if it has one just now.
+    pub fn trainer_pid(&self, index: usize) -> Option<i32> {
+        children_of(self.agent_pid(index)?).first().copied()
+    }
+
+    /// Sends a signal to an agent; false if it does not live.
+    pub fn signal_agent(&self, index: usize, signal: Signal) -> bool {
+        self.agent_pid(index).is_some_and(|pid| kill_process(raw(pid), signal).is_ok())
+    }
+
+    /// Sends a signal to the coordinator; false if it does not live.
+    pub fn signal_coordinator(&mut self, signal: Signal) -> bool {
+        self.coordinator_pid().is_some_and(|pid| kill_process(raw(pid), signal).is_ok())
     }
 
     /// A client command against this coordinator.
@@ -248,6 +293,10 @@ impl Drop for Cluster {
         }
         kill(&mut self.coordinator);
     }
+}
+
+fn raw(pid: u32) -> Pid {
+    Pid::from_raw(i32::try_from(pid).expect("the system's process ids are of this type"))
 }
 
 fn kill(child: &mut Option<Child>) {

@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod fake_coordinator;
 pub mod fake_metadata;
 pub mod outcome;
+pub mod proxy;
 pub mod small_disk;
 pub mod stub;
 pub mod wait;
