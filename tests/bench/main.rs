@@ -64,6 +64,9 @@ fn main() -> anyhow::Result<()> {
     if wanted("training") {
         training::beside_python(scale, &mut figures)?;
     }
+    if wanted("checkpoints") {
+        training::checkpoint_overhead(scale, &mut figures)?;
+    }
     figures.print();
     figures.write(&json)?;
     eprintln!("written to {}", json.display());

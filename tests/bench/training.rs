@@ -74,11 +74,15 @@ pub(crate) fn beside_python(scale: Scale, figures: &mut Figures) -> anyhow::Resu
             );
         }
     }
-    checkpoint_overhead(&mut trainer, scale, figures)
+    Ok(())
 }
 
-/// Seconds of a job with checkpoints over seconds of the same job without, in percent more.
-fn checkpoint_overhead(trainer: &mut Trainer, scale: Scale, figures: &mut Figures) -> anyhow::Result<()> {
+/// What checkpoints cost: seconds of a job with checkpoints over seconds of the same job without, in percent more.
+pub(crate) fn checkpoint_overhead(scale: Scale, figures: &mut Figures) -> anyhow::Result<()> {
+    let Some(mut trainer) = Trainer::start()? else {
+        eprintln!("no spotsweep-trainer beside this program: checkpoints are not measured");
+        return Ok(());
+    };
     for (model, steps) in [("mlp", 20_000), ("cnn", 500)] {
         let steps = scale.of(steps);
         let mut ratios = Vec::new();
