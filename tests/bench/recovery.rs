@@ -70,12 +70,12 @@ fn disasters(times: u32, disaster: Disaster) -> anyhow::Result<(Vec<Duration>, u
     // After a notice everything is kept by its own checkpoint, or lost.
     let every = if disaster == Disaster::Kill { "50" } else { "100000000" };
     let mut added = 0;
-    for _ in 0..2 {
-        add(&mut cluster, &mut added);
-    }
+    add(&mut cluster, &mut added);
     cluster.submit(&ENDLESS.replace("EVERY", every));
     let (mut waits, mut lost) = (Vec::new(), 0);
     let mut busy = begun(&cluster, added, 0)?.0;
+    // The spare comes after the busy one, so that each job begins on the newest agent.
+    add(&mut cluster, &mut added);
     for _ in 0..times {
         // Both agents are warm, and the trial has gone a way since it last moved.
         connected(&cluster, 2)?;
@@ -134,9 +134,8 @@ fn begins(cluster: &Cluster, index: usize) -> Vec<u64> {
 
 /// Waits for one more job than `before`; gives the agent and the step from which it goes on.
 fn begun(cluster: &Cluster, agents: usize, before: usize) -> anyhow::Result<(usize, u64)> {
-    let known: usize = wait::until("a job begins", || {
-        Some(count(cluster, agents)).filter(|count| *count > before)
-    });
+    let known: usize =
+        wait::until("a job begins", || Some(count(cluster, agents)).filter(|count| *count > before));
     anyhow::ensure!(known == before + 1, "one job begins, not {}", known - before);
     // An agent has one job in its life here: the last that began is on the newest agent that has begun any.
     let busy = (0..agents).rev().find_map(|index| Some((index, *begins(cluster, index).last()?)));

@@ -98,9 +98,7 @@ impl Storm {
             }
             next = Instant::now() + raging.draw(&self.every_ms);
             // A coordinator that is away or stopped gives no answer.
-            if !raging.under_way.contains_key(&Victim::Coordinator)
-                && outcome::ended(raging.cluster, sweep)
-            {
+            if !raging.under_way.contains_key(&Victim::Coordinator) && outcome::ended(raging.cluster, sweep) {
                 break;
             }
             raging.strike();

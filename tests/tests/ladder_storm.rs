@@ -5,7 +5,7 @@ use spotsweep_tests::{Cluster, Outcome, Trainer, binaries, chaos::Storm};
 use std::time::Duration;
 
 /// Steps of each trial: enough that a storm finds it at work to its end.
-const STEPS: u64 = 1200;
+const STEPS: u64 = 480;
 /// Storms that it must come through.
 const SEEDS: [u64; 5] = [1, 2, 3, 4, 5];
 /// How long each blows.
@@ -22,7 +22,7 @@ parameters:
   batch_size: {value: 32}
   report_every_steps: {value: 20}
   validation_fraction: {value: 0.02}
-train: {data: fashion-mnist, steps: 1200, seed: 3}
+train: {data: fashion-mnist, steps: 480, seed: 3}
 checkpoint: {every_steps: 20, keep_last: 2}
 retry: {max_failures: 1000, backoff_s: 0.05}
 ";

@@ -12,7 +12,7 @@ metric: {name: val_loss, goal: minimize}
 parameters:
   learning_rate: {values: [0.01, 0.03, 0.1]}
   momentum: {values: [0.0, 0.9]}
-train: {model: softmax, data: fashion-mnist, steps: 3000, seed: 3}
+train: {model: softmax, data: fashion-mnist, steps: 2000, seed: 3}
 checkpoint: {every_steps: 20, keep_last: 2}
 retry: {max_failures: 1000, backoff_s: 0.05}
 ";
@@ -25,7 +25,7 @@ fn a_sweep_under_kills_stops_and_partitions_of_everything_ends_with_the_same_bit
     let expected = Outcome::undisturbed(SWEEP);
     assert_eq!(expected.trials.len(), 6);
     for trial in &expected.trials {
-        assert_eq!((trial.state.as_str(), trial.steps), ("completed", 3000), "{}", trial.trial);
+        assert_eq!((trial.state.as_str(), trial.steps), ("completed", 2000), "{}", trial.trial);
         assert!(!trial.curve.is_empty(), "{} has a curve", trial.trial);
     }
     for seed in [1, 2] {
@@ -74,7 +74,7 @@ fn outlive_a_lease(silence: impl Fn(&Cluster), wake: impl Fn(&Cluster)) -> u64 {
     let mut cluster = Cluster::start_behind_proxies(1, Trainer::Stub, &step);
     let sweep = cluster.submit(LONG);
     trains_on(&cluster, &sweep, "agent-0");
-    let heir = cluster.add_agent(&[], &[]);
+    let heir = cluster.add_agent(&[], &[("SPOTSWEEP_STUB_STEP_US", "2000")]);
     wait::until("the heir is there", || (workers(&cluster).len() == 2).then_some(()));
     silence(&cluster);
     // Its lease has expired; its connection has not.
@@ -90,7 +90,8 @@ fn outlive_a_lease(silence: impl Fn(&Cluster), wake: impl Fn(&Cluster)) -> u64 {
 
     // It lives, and it is the only one left to take the next trial.
     cluster.kill_agent(heir);
-    let again = cluster.submit(&LONG.replace("name: long", "name: again"));
+    let again =
+        cluster.submit(&LONG.replace("name: long", "name: again").replace("steps: 1400", "steps: 50"));
     assert_eq!(Outcome::wait(&cluster, &again).trials[0].state, "completed", "{}", cluster.logs());
     assert_eq!(trial(&cluster, &again)["worker"], "agent-0");
     let rows = workers(&cluster);
