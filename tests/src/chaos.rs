@@ -81,8 +81,10 @@ struct Raging<'a> {
 }
 
 impl Storm {
-    /// Lets it blow over a cluster behind proxies until its time is over or the sweep has ended, and mends everything.
-    pub fn rage(&self, cluster: &mut Cluster, sweep: &str) -> Damage {
+    /// Lets it blow over a cluster behind proxies that works on a sweep, and mends everything. Where the machine is so
+    /// fast that the sweep ends before the storm, the sweep is submitted again. Gives all sweeps.
+    pub fn rage(&self, cluster: &mut Cluster, sweep_file: &str) -> (Damage, Vec<String>) {
+        let mut sweeps = vec![cluster.submit(sweep_file)];
         let random = ChaCha8Rng::seed_from_u64(self.seed);
         let (damage, under_way) = (Damage::default(), BTreeMap::new());
         let mut raging = Raging { cluster, random, damage, under_way };
@@ -98,13 +100,14 @@ impl Storm {
             }
             next = Instant::now() + raging.draw(&self.every_ms);
             // A coordinator that is away or stopped gives no answer.
-            if !raging.under_way.contains_key(&Victim::Coordinator) && outcome::ended(raging.cluster, sweep) {
-                break;
+            let answers = !raging.under_way.contains_key(&Victim::Coordinator);
+            if answers && sweeps.last().is_some_and(|sweep| outcome::ended(raging.cluster, sweep)) {
+                sweeps.push(raging.cluster.submit(sweep_file));
             }
             raging.strike();
         }
         raging.mend_all();
-        std::mem::take(&mut raging.damage)
+        (std::mem::take(&mut raging.damage), sweeps)
     }
 }
 

@@ -14,8 +14,8 @@ pub struct Outcome {
 /// One trial's.
 #[derive(Debug, PartialEq)]
 pub struct TrialOutcome {
-    /// Its name.
-    pub trial: String,
+    /// Its number; a sweep that is submitted twice has two names.
+    pub number: u64,
     /// Its state.
     pub state: String,
     /// Its parameters.
@@ -55,20 +55,19 @@ impl Outcome {
             .map(|row| {
                 let trial = row["trial"].as_str().expect("trial").to_owned();
                 let curve = json_lines(&cluster.ask(&["metrics", &trial, "--format", "json"]));
-                let outcome = TrialOutcome {
+                TrialOutcome {
                     state: row["state"].as_str().expect("state").to_owned(),
                     params: row["params"].clone(),
                     metrics: timeless(&row["metrics"]),
                     steps: row["steps"].as_u64().expect("steps"),
                     weights_digest: row["weights_digest"].clone(),
                     curve: curve.iter().map(timeless).collect(),
-                    trial,
-                };
-                (row["number"].as_u64().expect("number"), outcome)
+                    number: row["number"].as_u64().expect("number"),
+                }
             })
             .collect();
-        trials.sort_by_key(|(number, _)| *number);
-        Self { trials: trials.into_iter().map(|(_, outcome)| outcome).collect() }
+        trials.sort_by_key(|trial| trial.number);
+        Self { trials }
     }
 
     /// Of a sweep where nothing happens to it, with the toy trainer.
