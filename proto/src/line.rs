@@ -5,9 +5,13 @@
 //! may be a trainer. End of file on its stdin means that the agent is gone: the trainer exits at once. A line
 //! longer than [`crate::limits::LINE_BYTES`], or one that is no such object, ends the trainer's life: the agent
 //! kills it and the attempt fails with the reason `protocol`.
+//!
+//! In a gang every rank reports what it learns, in the same words, and the coordinator counts it once; rank 0 alone
+//! writes checkpoints and says [`FromTrainer::Done`], while the others hold their state until they are told to stop.
 
 use crate::{
     digest::Digest,
+    gang::{Generation, Roster, StoreOp, StoreValue},
     ids::{DeviceName, Epoch, TrialId},
     spec::CheckpointPolicy,
 };
@@ -38,6 +42,23 @@ pub enum ToTrainer {
     },
     /// Exit with status 0. So does end of file.
     Exit,
+    /// The gang of the running job has a new make-up. Ranks that are well change over together at the end of a step; one
+    /// whose gang is broken changes over at once. Ignored under another epoch, and for an older generation.
+    Gang {
+        /// The epoch of the job that is meant.
+        epoch: Epoch,
+        /// This rank's place from now on.
+        roster: Roster,
+    },
+    /// The answer to [`FromTrainer::Store`].
+    StoreReply {
+        /// The epoch of the job that is meant.
+        epoch: Epoch,
+        /// The question's number.
+        id: u64,
+        /// The value; `None` if the generation is over, so that nothing will ever be set.
+        value: Option<StoreValue>,
+    },
 }
 
 /// One attempt's work.
@@ -61,6 +82,10 @@ pub struct Job {
     pub checkpoint: CheckpointPolicy,
     /// Where to go on from; `None` to start from the beginning.
     pub resume: Option<CheckpointFiles>,
+    /// The gang with which to train; `None` to train alone. Ranks begin from the newest state that any of them holds
+    /// in memory, else from `resume`, which all of them then have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gang: Option<Roster>,
 }
 
 /// The two files of a checkpoint on this machine's disk, complete and flushed to the file system.
@@ -148,6 +173,38 @@ pub enum FromTrainer {
         reason: FailureKind,
         /// For the person who reads it.
         message: String,
+    },
+    /// The ranks of a generation are connected and agree on the state at `step`; training goes on.
+    GangFormed {
+        /// The job's epoch.
+        epoch: Epoch,
+        /// The make-up.
+        generation: Generation,
+        /// Finished steps.
+        step: u64,
+    },
+    /// A peer was lost: the unfinished step is thrown away, the state behind `step` is kept in memory, and the rank
+    /// waits for [`ToTrainer::Gang`] or [`ToTrainer::Stop`].
+    GangBroken {
+        /// The job's epoch.
+        epoch: Epoch,
+        /// The make-up that broke.
+        generation: Generation,
+        /// Finished steps.
+        step: u64,
+        /// For people: what was waited for.
+        message: String,
+    },
+    /// A question to the rendezvous store of a generation, which lies with the coordinator.
+    Store {
+        /// The job's epoch.
+        epoch: Epoch,
+        /// The make-up.
+        generation: Generation,
+        /// Repeated in the answer.
+        id: u64,
+        /// The question.
+        op: StoreOp,
     },
 }
 
