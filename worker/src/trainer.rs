@@ -16,6 +16,7 @@ mod memory;
 pub(crate) mod noop;
 mod pipe;
 pub(crate) mod process;
+mod retries;
 mod runner;
 mod stderr;
 mod uploads;

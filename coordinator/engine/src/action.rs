@@ -350,4 +350,13 @@ pub enum AttemptEnd {
         /// Steps that were done and that no stored checkpoint holds.
         lost_steps: u64,
     },
+    /// It could not read the newest checkpoint, which is therefore kept no longer. That is no failure of the trial.
+    Unreadable {
+        /// Steps that the checkpoint held.
+        step: u64,
+        /// Where the next attempt resumes: at the checkpoint before, or at 0 without one.
+        next_step: u64,
+        /// For people.
+        message: String,
+    },
 }

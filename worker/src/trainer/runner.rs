@@ -6,10 +6,11 @@ use super::{
     child::Process,
     course::{Course, End},
     process::{ProcessSettings, RunnerCommand},
+    retries::{GivenUp, with_retries},
     stderr::failure_text,
 };
 use crate::{
-    attempt::{Attempt, LeaseKey, ReportBody},
+    attempt::{Attempt, CheckpointRef, LeaseKey, ReportBody},
     backoff::Backoff,
     checkpoints::{CheckpointStore, StoreError},
     data::Data,
@@ -17,9 +18,9 @@ use crate::{
     scratch::Scratch,
 };
 use spotsweep_proto::{
-    ids::DeviceName,
+    ids::{DeviceName, TrialId},
     limits::DEVICES_PER_WORKER,
-    line::{FailureKind, FromTrainer, Job, PROTOCOL_VERSION, ToTrainer},
+    line::{CheckpointFiles, FailureKind, FromTrainer, Job, PROTOCOL_VERSION, ToTrainer},
 };
 use std::{
     path::{Path, PathBuf},
@@ -326,9 +327,7 @@ async fn prepare(
     };
     let trial = attempt.trial();
     let resume = match &attempt.resume {
-        Some(checkpoint) => {
-            Some(store.fetch(&trial, checkpoint, folder).await.map_err(|error| failed(&error))?)
-        }
+        Some(checkpoint) => Some(fetch(&store, &trial, checkpoint, folder).await?),
         None => None,
     };
     let job = Job {
@@ -343,6 +342,27 @@ async fn prepare(
         resume,
     };
     Ok(Prepared { job: Box::new(job), store, data_hint })
+}
+
+/// Fetches the checkpoint to resume from. An object that is found damaged twice is deleted: whoever trains up to that
+/// step again stores equal content under the same name, and must not take the damaged object for it.
+async fn fetch(
+    store: &CheckpointStore,
+    trial: &TrialId,
+    checkpoint: &CheckpointRef,
+    folder: &Path,
+) -> Result<CheckpointFiles, Unprepared> {
+    let what = format!("the checkpoint of step {}", checkpoint.step);
+    let fetched = with_retries(&what, || store.fetch(trial, checkpoint, folder)).await;
+    match fetched {
+        Ok(files) => Ok(files),
+        Err(GivenUp { kind, message, error }) => {
+            if let Some(damaged) = error.as_ref().and_then(StoreError::damaged_object) {
+                store.discard(&damaged).await;
+            }
+            Err(Unprepared { kind, message: format!("{what} could not be fetched: {message}") })
+        }
+    }
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the shape that `End` wants")]
