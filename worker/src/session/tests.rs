@@ -25,7 +25,7 @@ fn grants(numbers: std::ops::Range<u32>) -> Vec<Grant> {
 
 /// Attached, with one device, knowing sweep 0.
 fn session(now: Instant) -> Session {
-    let mut session = Session::new([DeviceName::new("cpu").unwrap()]);
+    let mut session = Session::new([DeviceName::new("cpu").unwrap()], None);
     session.told_of(
         SweepNumber(0),
         Sweep {
