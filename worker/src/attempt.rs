@@ -63,6 +63,8 @@ pub struct Attempt {
     pub params_json: String,
     /// Where to go on from.
     pub resume: Option<CheckpointRef>,
+    /// Mean time between losses of a lease without notice, in seconds.
+    pub interruption_mean_s: f64,
     /// Where checkpoints go.
     pub store_url: Arc<str>,
 }

@@ -151,6 +151,7 @@ impl Session {
                 device: slot.name.clone(),
                 params_json: grant.params_json,
                 resume: grant.resume,
+                interruption_mean_s: grant.interruption_mean_s,
                 store_url: self.store_url.clone(),
             };
             if self.draining {

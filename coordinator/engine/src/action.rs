@@ -93,6 +93,8 @@ pub struct Grant {
     pub expires_at: Time,
     /// Where to go on from.
     pub resume: Option<CheckpointRef>,
+    /// Mean time between losses of a lease without notice, in seconds: for the interval of checkpoints.
+    pub interruption_mean_s: f64,
 }
 
 /// Why a worker loses a lease.

@@ -84,6 +84,9 @@ impl State {
             Some(trial) => self.blame_notice(end, trial, &lease),
             None => end,
         };
+        if lease.started_at.is_some() {
+            self.interruptions.note(&end, lease.seconds_known());
+        }
         if lease.started_at.is_some()
             && let Some(trial) = self.trial_mut(trial_ref)
         {

@@ -19,6 +19,7 @@ fn grants(numbers: std::ops::Range<u32>) -> Vec<Grant> {
         device: 0,
         params_json: "{}".to_owned(),
         resume: None,
+        interruption_mean_s: 3600.0,
     };
     numbers.map(grant).collect()
 }

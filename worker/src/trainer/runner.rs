@@ -15,6 +15,7 @@ use crate::{
     checkpoints::{CheckpointStore, StoreError},
     data::Data,
     errors::describe,
+    interval::{self, Interval},
     scratch::Scratch,
 };
 use spotsweep_proto::{
@@ -262,7 +263,10 @@ impl Runner {
         let trial = attempt.trial();
         tracing::info!(%trial, epoch = %lease.epoch, attempt = attempt.number, step = first_step, device = %self.device, "a job begins");
         let said = process.say(&ToTrainer::Run(job)).await;
-        let course = Course::new(lease, first_step, folder, store, trial, data_hint, &self.settings);
+        let interval =
+            Interval::new(attempt.sweep.checkpoint, attempt.interruption_mean_s, tokio::time::Instant::now());
+        let course = Course::new(lease, first_step, folder, store, trial, data_hint, &self.settings)
+            .checkpointed_at(interval);
         if let Err(error) = said {
             let death = process.end(false).await;
             return course.died(death, &format!("the trainer does not take jobs: {error}"));
@@ -338,7 +342,7 @@ async fn prepare(
         device: attempt.device.clone(),
         data_dir,
         scratch_dir: folder.to_owned(),
-        checkpoint: attempt.sweep.checkpoint,
+        checkpoint: interval::for_trainer(attempt.sweep.checkpoint),
         resume,
     };
     Ok(Prepared { job: Box::new(job), store, data_hint })

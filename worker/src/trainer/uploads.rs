@@ -6,7 +6,7 @@ use spotsweep_proto::{
     ids::TrialId,
     line::{CheckpointFiles, FailureKind},
 };
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::{task::JoinHandle, time::Instant};
 
 /// Checkpoints that wait while one is stored. When training writes them faster than the store takes them, the
@@ -30,6 +30,8 @@ pub(crate) struct Uploads {
     trial: TrialId,
     waiting: VecDeque<(CheckpointFiles, bool)>,
     running: Option<Running>,
+    /// How long the last one took.
+    took: Duration,
     /// All must be stored by then.
     by: Option<Instant>,
 }
@@ -44,7 +46,7 @@ struct Running {
 
 impl Uploads {
     pub(crate) fn new(store: Arc<CheckpointStore>, trial: TrialId) -> Self {
-        Self { store, trial, waiting: VecDeque::new(), running: None, by: None }
+        Self { store, trial, waiting: VecDeque::new(), running: None, took: Duration::ZERO, by: None }
     }
 
     /// Stores a checkpoint behind those that wait, then deletes its files.
@@ -109,6 +111,11 @@ impl Uploads {
         }
     }
 
+    /// How long storing the last one took, tries again among it.
+    pub(crate) fn took(&self) -> Duration {
+        self.took
+    }
+
     /// Whether anything is not stored yet.
     pub(crate) fn pending(&self) -> bool {
         self.running.is_some()
@@ -119,6 +126,7 @@ impl Uploads {
     pub(crate) async fn next(&mut self) -> Outcome {
         let Some(running) = &mut self.running else { return std::future::pending().await };
         let outcome = (&mut running.task).await;
+        self.took = running.since.elapsed();
         self.running = None;
         self.start_next();
         outcome.unwrap_or_else(|error| {
@@ -191,7 +199,6 @@ async fn delete(files: CheckpointFiles) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn checkpoint(folder: &std::path::Path, step: u64) -> CheckpointFiles {
         let file = |name: &str| folder.join(format!("{step}-{name}"));
