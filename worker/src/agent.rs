@@ -140,7 +140,10 @@ impl Agent {
         let hello = hello(&self.config, incarnation, &equipment);
         let now = Instant::now();
         let mut running = Running {
-            session: Session::new(equipment.devices.into_iter().map(|device| device.name)),
+            session: Session::new(
+                equipment.devices.into_iter().map(|device| device.name),
+                equipment.scratch.as_deref(),
+            ),
             trainers,
             link: Link::new(endpoint),
             hello,

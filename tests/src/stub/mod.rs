@@ -132,7 +132,9 @@ fn run(job: &Job, lines: &Receiver<ToTrainer>) {
         }
         let due = match job.checkpoint.every {
             Every::Steps(steps) => toy.step - last_checkpoint.0 >= steps,
-            Every::Seconds(seconds) => last_checkpoint.1.elapsed().as_secs_f64() >= seconds,
+            Every::Seconds(seconds) | Every::Auto { min_s: _, max_s: seconds } => {
+                last_checkpoint.1.elapsed().as_secs_f64() >= seconds
+            }
         };
         if due && toy.step < total {
             last_checkpoint = (toy.step, Instant::now());

@@ -238,7 +238,7 @@ impl<'a> Session<'a> {
         }
         match self.job.checkpoint.every {
             Every::Steps(steps) => self.step - self.kept.step >= steps.max(1),
-            Every::Seconds(seconds) => {
+            Every::Seconds(seconds) | Every::Auto { min_s: _, max_s: seconds } => {
                 self.kept.at.elapsed() >= Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
             }
         }

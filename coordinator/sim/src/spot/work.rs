@@ -100,6 +100,8 @@ impl Work {
         let done = from + self.steps_in(seconds);
         match every {
             Every::Steps(n) => (done - done % n.max(1)).max(from),
+            // What a checkpoint costs is not replayed, so the longest interval stands for it.
+            Every::Auto { min_s: _, max_s } => self.checkpointed(Every::Seconds(max_s), from, seconds),
             Every::Seconds(every_s) => {
                 // Written at the end of the step in which the time is up.
                 let due_s = (seconds.max(0.0) / every_s).floor() * every_s;
