@@ -4,6 +4,10 @@ use spotsweep_proto::spec::{CheckpointPolicy, Every};
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// Storing a checkpoint goes on beside training and costs it next to nothing, but takes the network: a checkpoint is
+/// followed by another no sooner than after so many times what storing it took.
+const STORING_SHARE: f64 = 4.0;
+
 /// The interval between checkpoints that loses least time, in seconds: √(2·C·M), where C is what a checkpoint costs and
 /// M the mean time between interruptions (Young, "A first order approximation to the optimum checkpoint interval",
 /// CACM 17(9), 1974; the first order of Daly, "A higher order estimate of the optimum checkpoint interval", FGCS 22(3),
@@ -33,8 +37,9 @@ pub(crate) struct Interval {
     since: Instant,
     /// The trainer was asked for one then, and has not handed it over.
     asked: Option<Instant>,
-    /// From asking for a checkpoint to having its files, as last measured: no less than what it held up training.
-    written: Option<Duration>,
+    /// What a checkpoint costs: for so long training stood still for it, as last measured. Where the trainer does not say,
+    /// the time from asking to having its files, which is no less.
+    cost: Option<Duration>,
     /// Storing it, as last measured.
     stored: Duration,
 }
@@ -45,8 +50,8 @@ impl Interval {
         match policy.every {
             Every::Steps(_) | Every::Seconds(_) => None,
             Every::Auto { min_s, max_s } => {
-                let (asked, written, stored) = (None, None, Duration::ZERO);
-                Some(Self { min_s, max_s, mean_s, since: now, asked, written, stored })
+                let (asked, cost, stored) = (None, None, Duration::ZERO);
+                Some(Self { min_s, max_s, mean_s, since: now, asked, cost, stored })
             }
         }
     }
@@ -56,10 +61,11 @@ impl Interval {
         if self.asked.is_some() {
             return None;
         }
-        let wait_s = match self.written {
+        let wait_s = match self.cost {
             None => self.min_s,
-            Some(written) => {
-                optimum_s(written.max(self.stored).as_secs_f64(), self.mean_s, self.min_s, self.max_s)
+            Some(cost) => {
+                let busy_s = self.stored.as_secs_f64() * STORING_SHARE;
+                optimum_s(cost.as_secs_f64(), self.mean_s, self.min_s, self.max_s).max(busy_s.min(self.max_s))
             }
         };
         self.since.checked_add(Duration::try_from_secs_f64(wait_s).ok()?)
@@ -75,12 +81,11 @@ impl Interval {
         self.asked = Some(now);
     }
 
-    /// The trainer handed one over.
-    pub(crate) fn write(&mut self, now: Instant) {
+    /// The trainer handed one over, for which training stood still so long, if it says so.
+    pub(crate) fn write(&mut self, now: Instant, held_up: Option<Duration>) {
         self.since = now;
-        if let Some(asked) = self.asked.take() {
-            self.written = Some(now.saturating_duration_since(asked));
-        }
+        let waited = self.asked.take().map(|asked| now.saturating_duration_since(asked));
+        self.cost = held_up.or(waited).or(self.cost);
     }
 
     /// Storing one took so long.
@@ -119,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_comes_early_and_the_dearer_of_writing_and_storing_sets_the_next() {
+    fn the_first_comes_early_and_its_cost_and_the_time_of_storing_it_set_the_next() {
         let start = Instant::now();
         let at = |seconds: u64| start + Duration::from_secs(seconds);
         let policy = CheckpointPolicy { every: Every::Auto { min_s: 5.0, max_s: 600.0 }, keep_last: 1 };
@@ -128,12 +133,14 @@ mod tests {
         assert_eq!(interval.due(), Some(at(15)));
         interval.ask(at(15));
         assert_eq!(interval.due(), None, "one at a time");
-        interval.write(at(17));
+        interval.write(at(17), None);
         assert_eq!(interval.due(), Some(at(17 + 120)));
-        interval.store(Duration::from_secs(8));
-        assert_eq!(interval.due(), Some(at(17 + 240)));
+        interval.store(Duration::from_secs(50));
+        assert_eq!(interval.due(), Some(at(17 + 200)), "storing takes a quarter of the time at most");
         interval.store(Duration::from_secs(1));
         assert_eq!(interval.due(), Some(at(17 + 120)));
+        interval.write(at(137), Some(Duration::from_millis(500)));
+        assert_eq!(interval.due(), Some(at(137 + 60)), "what the trainer says of its cost counts");
         assert_eq!(for_trainer(policy).every, Every::Seconds(600.0));
         let fixed = CheckpointPolicy { every: Every::Steps(3), keep_last: 1 };
         assert!(Interval::new(fixed, 3600.0, start).is_none() && for_trainer(fixed) == fixed);

@@ -23,6 +23,8 @@ const LOG_BYTES: usize = 64 << 20;
 const BATCH_BYTES: usize = 1 << 20;
 /// Wait before a file that could not be read is tried again.
 const READ_RETRY: Duration = Duration::from_secs(1);
+/// A file that could not be read so many times in a row is given up: see [`ReportLog::is_lost`].
+const READ_TRIES: u32 = 10;
 /// Reports for which nobody waits are gathered for so long.
 pub(crate) const GATHER: Duration = Duration::from_millis(5);
 
@@ -64,6 +66,8 @@ pub(crate) struct ReportLog {
     behind: VecDeque<Entry>,
     /// The file could not be read; it is tried again then.
     read_retry: Option<Instant>,
+    /// So many times in a row.
+    read_failures: u32,
 }
 
 impl ReportLog {
@@ -78,6 +82,7 @@ impl ReportLog {
             spill,
             behind: VecDeque::new(),
             read_retry: None,
+            read_failures: 0,
             acknowledged: 0,
             numbered: VecDeque::new(),
             sent: 0,
@@ -133,6 +138,12 @@ impl ReportLog {
         self.numbered.is_empty() && self.fresh.is_empty() && !self.has_spilled()
     }
 
+    /// Whether reports on disk are lost to this agent. It must not go on: whoever gets its leases resumes from a stored
+    /// checkpoint and reports the same again.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.read_failures >= READ_TRIES
+    }
+
     /// Whether an acknowledgement must come before more is brought back.
     fn waits_for_memory(&self) -> bool {
         self.bytes >= self.limit && !self.numbered.is_empty()
@@ -153,13 +164,14 @@ impl ReportLog {
                     Ok(Some(entry)) => {
                         brought += weight(&entry);
                         self.fresh.push_back(entry);
-                        self.read_retry = None;
+                        (self.read_retry, self.read_failures) = (None, 0);
                     }
                     Ok(None) => break,
                     Err(error) => {
                         let error = crate::errors::describe(&error);
                         tracing::error!(error, "reports on disk cannot be read; trying again");
                         self.read_retry = Some(now + READ_RETRY);
+                        self.read_failures += 1;
                         break;
                     }
                 }

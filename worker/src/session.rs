@@ -250,6 +250,10 @@ impl Session {
     }
 
     /// Whether nothing is left to do or to say.
+    pub(crate) fn has_lost_reports(&self) -> bool {
+        self.log.is_lost()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.log.is_empty() && self.is_idle()
     }

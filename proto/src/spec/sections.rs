@@ -48,7 +48,7 @@ const TRAIN_KEYS: &[&str] = &["model", "data", "epochs", "steps", "seed", "threa
 
 /// Defaults of the sections that may be left out.
 pub(super) const CHECKPOINT: CheckpointPolicy =
-    CheckpointPolicy { every: Every::Seconds(60.0), keep_last: 1 };
+    CheckpointPolicy { every: Every::Auto { min_s: AUTO_S.0, max_s: AUTO_S.1 }, keep_last: 1 };
 pub(super) const RETRY: RetryPolicy = RetryPolicy { max_failures: 3, backoff_s: 1.0 };
 /// Bounds of `every: auto`, in seconds, where the file gives none.
 const AUTO_S: (f64, f64) = (5.0, 600.0);

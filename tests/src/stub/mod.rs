@@ -184,7 +184,7 @@ fn checkpoint(job: &Job, toy: &Toy, last: bool) -> Option<FromTrainer> {
         state: job.scratch_dir.join(format!("{}-{last}-state.safetensors", toy.step)),
     };
     match files::write(&files, toy) {
-        Ok(()) => Some(FromTrainer::Checkpoint { epoch: job.epoch, files, last }),
+        Ok(()) => Some(FromTrainer::Checkpoint { epoch: job.epoch, files, last, held_up_s: None }),
         Err(error) => {
             eprintln!("stub-trainer: no checkpoint at step {}: {error}", toy.step);
             None

@@ -1,6 +1,7 @@
 //! Reports that memory has no room for: an append-only file, read back in order. Knows nothing of the coordinator.
 //!
-//! A file holds frames: the length of a report in bytes (u32, little endian), then the report (postcard). It is made
+//! A file holds frames: the length of a report in bytes (u32, little endian), the first 8 bytes of its BLAKE3 digest, then
+//! the report (postcard). It is made
 //! when it is first needed, in the agent's scratch folder, and cut to nothing whenever all of it was read.
 
 use super::Entry;
@@ -19,6 +20,8 @@ pub(super) const SPILL_BYTES: u64 = 256 << 20;
 const FILE: &str = "reports";
 /// Bytes of a frame's length.
 const LENGTH_BYTES: usize = 4;
+/// Bytes of a frame before its report.
+const HEAD_BYTES: usize = LENGTH_BYTES + 8;
 
 /// Why a report is not in the file.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +30,8 @@ pub(super) enum SpillError {
     Full(u64),
     #[error("the file of waiting reports cannot be written or read")]
     File(#[from] io::Error),
+    #[error("the file of waiting reports is damaged at byte {0}")]
+    Damaged(u64),
     #[error("a waiting report has no form that can be written or read")]
     Form(#[from] postcard::Error),
 }
@@ -69,9 +74,11 @@ impl Spill {
 
     /// Appends a report. On an error it is not in the file, and the file is as before.
     pub(super) fn push(&mut self, entry: &Entry) -> Result<(), SpillError> {
-        let mut frame = postcard::to_extend(entry, vec![0; LENGTH_BYTES])?;
-        let length = u32::try_from(frame.len() - LENGTH_BYTES).map_err(io::Error::other)?;
-        frame[..LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
+        let mut frame = postcard::to_extend(entry, vec![0; HEAD_BYTES])?;
+        let (head, report) = frame.split_at_mut(HEAD_BYTES);
+        let length = u32::try_from(report.len()).map_err(io::Error::other)?;
+        head[..LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
+        head[LENGTH_BYTES..].copy_from_slice(check(report).as_slice());
         if self.written + frame.len() as u64 > self.limit {
             return Err(SpillError::Full(self.limit));
         }
@@ -97,11 +104,19 @@ impl Spill {
             let Some(file) = &self.file else { break };
             let mut length = [0; LENGTH_BYTES];
             file.read_exact_at(&mut length, self.read)?;
-            let mut frame = vec![0; u32::from_le_bytes(length) as usize];
-            file.read_exact_at(&mut frame, self.read + LENGTH_BYTES as u64)?;
-            let entry: Entry = postcard::from_bytes(&frame)?;
+            let bytes = HEAD_BYTES + u32::from_le_bytes(length) as usize;
+            if self.read + bytes as u64 > self.written {
+                return Err(SpillError::Damaged(self.read));
+            }
+            let mut frame = vec![0; bytes];
+            file.read_exact_at(&mut frame, self.read)?;
+            let (head, report) = frame.split_at(HEAD_BYTES);
+            if head[LENGTH_BYTES..] != check(report) {
+                return Err(SpillError::Damaged(self.read));
+            }
+            let entry: Entry = postcard::from_bytes(report)?;
             let at = self.read;
-            self.read += (LENGTH_BYTES + frame.len()) as u64;
+            self.read += bytes as u64;
             if self.ended.front().is_some_and(|(place, ..)| *place == at) {
                 self.ended.pop_front();
             }
@@ -137,4 +152,10 @@ impl Spill {
             tracing::debug!(%error, "the file of waiting reports keeps its length");
         }
     }
+}
+
+/// By which damage to a report is seen.
+fn check(report: &[u8]) -> [u8; HEAD_BYTES - LENGTH_BYTES] {
+    let digest = spotsweep_proto::digest::Digest::of(report).0;
+    std::array::from_fn(|byte| digest[byte])
 }

@@ -241,3 +241,22 @@ fn every_kind_of_report_comes_back_from_disk_as_it_was() {
     }
     assert!(spill.pop().unwrap().is_none());
 }
+
+#[test]
+fn reports_that_are_damaged_on_disk_are_never_taken_for_others_and_are_given_up_after_a_while() {
+    let folder = tempfile::tempdir().unwrap();
+    for (byte, what) in [(0, "a length"), (5, "a digest"), (20, "a report")] {
+        let mut log = ReportLog::with(0, Some(Spill::new(folder.path())));
+        log.push(0, lease(0), progress(1), Instant::now());
+        let file = folder.path().join("reports");
+        let mut content = std::fs::read(&file).unwrap();
+        content[byte] ^= 0x40;
+        std::fs::write(&file, content).unwrap();
+        for _ in 0..READ_TRIES {
+            assert!(!log.is_lost(), "{what}");
+            log.read_retry = None;
+            assert_eq!(log.next_batch(), None, "{what}");
+        }
+        assert!(log.is_lost(), "{what}");
+    }
+}

@@ -221,8 +221,8 @@ impl Course {
                 return Some(ReportBody::Started { step, total_steps });
             }
             Said::Progress(progress) => return Some(ReportBody::Progress(progress)),
-            Said::Checkpoint { files, last } => {
-                self.interval.iter_mut().for_each(|interval| interval.write(self.heard));
+            Said::Checkpoint { files, last, held_up } => {
+                self.interval.iter_mut().for_each(|interval| interval.write(self.heard, held_up));
                 self.uploads.add(files, last);
             }
             Said::Done { step, metrics, weights_digest } => {
