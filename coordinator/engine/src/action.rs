@@ -93,6 +93,8 @@ pub struct Grant {
     pub expires_at: Time,
     /// Where to go on from.
     pub resume: Option<CheckpointRef>,
+    /// Mean time between losses of a lease without notice, in seconds: for the interval of checkpoints.
+    pub interruption_mean_s: f64,
 }
 
 /// Why a worker loses a lease.
@@ -349,5 +351,14 @@ pub enum AttemptEnd {
         notice: Notice,
         /// Steps that were done and that no stored checkpoint holds.
         lost_steps: u64,
+    },
+    /// It could not read the newest checkpoint, which is therefore kept no longer. That is no failure of the trial.
+    Unreadable {
+        /// Steps that the checkpoint held.
+        step: u64,
+        /// Where the next attempt resumes: at the checkpoint before, or at 0 without one.
+        next_step: u64,
+        /// For people.
+        message: String,
     },
 }

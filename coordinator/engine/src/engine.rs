@@ -27,8 +27,9 @@ pub enum RestoreError {
     Decode(#[source] postcard::Error),
 }
 
-/// An empty map, as postcard writes it.
-const NOTHING: u8 = 0;
+/// What version 2 appended to the state while there is nothing in it, as postcard writes it: an empty map of notices,
+/// no interruptions (an integer) in 0 seconds (a float).
+const NOTHING: [u8; 10] = [0; 10];
 
 /// The whole state of a coordinator, and the only thing that changes it: [`Engine::step`].
 #[derive(Debug, Clone, Serialize)]
@@ -97,9 +98,9 @@ impl Engine {
         let (head, body) = bytes.split_first_chunk::<4>().ok_or(RestoreError::Short)?;
         match u32::from_le_bytes(*head) {
             FORMAT_VERSION => postcard::from_bytes(body).map_err(RestoreError::Decode),
-            // Version 2 appended the notices to the state, and variants to what is in it: no notices, then.
+            // Version 2 appended notices and interruptions to the state, and variants to what is in it.
             1 => {
-                let body = [body, &[NOTHING]].concat();
+                let body = [body, &NOTHING].concat();
                 postcard::from_bytes(&body).map_err(RestoreError::Decode)
             }
             found => Err(RestoreError::Version { found }),

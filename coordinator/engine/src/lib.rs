@@ -13,6 +13,7 @@ mod control;
 mod engine;
 pub mod event;
 pub mod explain;
+mod interruptions;
 mod lease;
 mod notices;
 mod placement;

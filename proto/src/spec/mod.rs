@@ -112,6 +112,14 @@ pub enum Every {
     Steps(u64),
     /// After so many seconds, at the next end of a step.
     Seconds(f64),
+    /// At the interval that follows from what a checkpoint costs and how often workers are lost, within bounds. Only
+    /// agents choose it: a trainer that is given this may as well write one every `max_s`.
+    Auto {
+        /// Shortest interval, in seconds.
+        min_s: f64,
+        /// Longest interval, in seconds; not below `min_s`.
+        max_s: f64,
+    },
 }
 
 /// Checkpoints of a sweep.

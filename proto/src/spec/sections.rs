@@ -48,8 +48,10 @@ const TRAIN_KEYS: &[&str] = &["model", "data", "epochs", "steps", "seed", "threa
 
 /// Defaults of the sections that may be left out.
 pub(super) const CHECKPOINT: CheckpointPolicy =
-    CheckpointPolicy { every: Every::Seconds(60.0), keep_last: 1 };
+    CheckpointPolicy { every: Every::Auto { min_s: AUTO_S.0, max_s: AUTO_S.1 }, keep_last: 1 };
 pub(super) const RETRY: RetryPolicy = RetryPolicy { max_failures: 3, backoff_s: 1.0 };
+/// Bounds of `every: auto`, in seconds, where the file gives none.
+const AUTO_S: (f64, f64) = (5.0, 600.0);
 const RESOURCES: Resources = Resources { device: DeviceRequest::Any, memory_bytes: None };
 
 /// Reads the whole tree. Where something is wrong the report says so, and a default stands in.
@@ -356,12 +358,7 @@ fn checkpoint(node: &Node, report: &mut Report<'_>) -> CheckpointPolicy {
     else {
         return CHECKPOINT;
     };
-    section.only(&["every_steps", "every_s", "keep_last"], report, |key| match key {
-        "every" => {
-            Some(("checkpoint has no key every".to_owned(), "write `every_s:` or `every_steps:`".to_owned()))
-        }
-        _ => None,
-    });
+    section.only(&["every_steps", "every_s", "every", "min_s", "max_s", "keep_last"], report, |_| None);
     let steps = section.integer("every_steps", 1..=STEPS_PER_TRIAL as i64, report);
     let seconds = section.number("every_s", 0.1..=LONGEST_S, report);
     if let (Some(_), Some(entry)) = (section.get("every_steps"), section.get("every_s")) {
@@ -371,17 +368,53 @@ fn checkpoint(node: &Node, report: &mut Report<'_>) -> CheckpointPolicy {
             "keep one of the two",
         );
     }
+    let auto = automatic(&section, LONGEST_S, report);
     CheckpointPolicy {
         every: match (steps.and_then(|steps| u64::try_from(steps).ok()), seconds) {
             (Some(steps), _) => Every::Steps(steps),
             (None, Some(seconds)) => Every::Seconds(seconds),
-            (None, None) => CHECKPOINT.every,
+            (None, None) => auto.unwrap_or(CHECKPOINT.every),
         },
         keep_last: section
             .integer("keep_last", 1..=1000, report)
             .and_then(|keep| u32::try_from(keep).ok())
             .unwrap_or(CHECKPOINT.keep_last),
     }
+}
+
+/// `every: auto` with its bounds.
+fn automatic(section: &Section<'_>, longest_s: f64, report: &mut Report<'_>) -> Option<Every> {
+    let bounds = ["min_s", "max_s"].map(|key| section.number(key, 0.1..=longest_s, report));
+    let Some(entry) = section.get("every") else {
+        for key in ["min_s", "max_s"] {
+            if let Some(entry) = section.get(key) {
+                let hint = "add `every: auto`, or leave it out";
+                report.error_hint(entry.key_span, format!("{key} is a bound of `every: auto`"), hint);
+            }
+        }
+        return None;
+    };
+    if !matches!(&entry.node.value, Value::Scalar(ParamValue::Text(text)) if text == "auto") {
+        let hint = "write `every_s:` or `every_steps:` for an interval of your own";
+        report.error_hint(entry.node.span, "every is auto", hint);
+        return None;
+    }
+    for key in ["every_s", "every_steps"] {
+        if let Some(entry) = section.get(key) {
+            let message = format!("checkpoint has both {key} and every: auto");
+            report.error_hint(entry.key_span, message, "keep one of the two");
+        }
+    }
+    let max_s = bounds[1].unwrap_or(AUTO_S.1.max(bounds[0].unwrap_or(0.0)));
+    let min_s = bounds[0].unwrap_or(AUTO_S.0.min(max_s));
+    if min_s > max_s
+        && let Some(entry) = section.get("min_s")
+    {
+        let message = format!("min_s of {min_s} is above max_s of {max_s}");
+        report.error_hint(entry.node.span, message, "make min_s the smaller one");
+        return None;
+    }
+    Some(Every::Auto { min_s, max_s })
 }
 
 fn retry(node: &Node, report: &mut Report<'_>) -> RetryPolicy {
