@@ -40,7 +40,7 @@ pub type Metrics = Vec<(MetricName, f64)>;
 
 /// The metrics that the catalogue's models report. Accuracies are shares in [0, 1]; losses are means over samples;
 /// `val_…` is there when `validation_fraction` is above 0; `test_…` comes once, with the final weights.
-pub const KNOWN_METRICS: [&str; 9] = [
+pub const KNOWN_METRICS: [&str; 10] = [
     "train_loss",
     "train_accuracy",
     "val_loss",
@@ -50,7 +50,8 @@ pub const KNOWN_METRICS: [&str; 9] = [
     "learning_rate",
     "samples_per_second",
     "seconds",
+    "communication_share",
 ];
 
 /// Metrics of wall-clock time: they differ from run to run, and comparisons of curves leave them out.
-pub const TIMING_METRICS: [&str; 2] = ["samples_per_second", "seconds"];
+pub const TIMING_METRICS: [&str; 3] = ["samples_per_second", "seconds", "communication_share"];

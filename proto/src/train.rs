@@ -43,6 +43,32 @@ pub struct TrainConfig {
     pub seed: u64,
     /// Intra-op threads of libtorch on a CPU. The count changes the bits, so it is part of the recipe.
     pub threads: u16,
+    /// Shards of the data, in 1..=[`crate::gang::SHARDS_PER_TRIAL`]. Each contributes its part of every step, so the
+    /// count changes the bits; on how many workers the shards lie does not, if `exact`.
+    #[serde(default = "one_shard", skip_serializing_if = "is_one_shard")]
+    pub shards: u32,
+    /// Whether the shards' gradients are added in one fixed order, whoever carries them.
+    #[serde(default = "exactly", skip_serializing_if = "is_exact")]
+    pub exact: bool,
+}
+
+// What a recipe says when it says nothing, left out of its JSON: recipes of before keep their digests.
+pub(crate) fn one_shard() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+pub(crate) fn is_one_shard(shards: &u32) -> bool {
+    *shards == one_shard()
+}
+
+pub(crate) fn exactly() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+pub(crate) fn is_exact(exact: &bool) -> bool {
+    *exact
 }
 
 impl TrainConfig {

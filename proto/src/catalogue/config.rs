@@ -8,6 +8,7 @@ use super::{
     read::Typed,
 };
 use crate::{
+    gang::SHARDS_PER_TRIAL,
     ids::DataName,
     spec::TrainSection,
     train::{Activation, Init, Length, ModelConfig, OptimizerConfig, Precision, ScheduleConfig, TrainConfig},
@@ -56,11 +57,36 @@ pub fn resolve(train: &TrainSection, params: &Assignment) -> Result<TrainConfig,
         threads: recipe.given("threads")?.map_or(Ok(train.threads), |row| {
             unsigned(&row).map(|threads| u16::try_from(threads).unwrap_or(u16::MAX))
         })?,
+        shards: train.shards,
+        exact: train.exact,
     };
+    can_be_sharded(&config, recipe.given("batch_size")?.is_some())?;
     if let Some(dataset) = dataset {
         fits(&config, dataset)?;
     }
     Ok(config)
+}
+
+/// Whether every shard gets an equal part of a batch. The fault lies with the batch size if that was `chosen`.
+fn can_be_sharded(config: &TrainConfig, chosen: bool) -> Result<(), CatalogueError> {
+    let shards = config.shards;
+    if !(1..=SHARDS_PER_TRIAL).contains(&shards) {
+        let message = format!("shards is an integer in [1, {SHARDS_PER_TRIAL}], not {shards}");
+        return Err(CatalogueError::new("shards", message));
+    }
+    if shards > 1 && config.model == ModelConfig::Noop {
+        return Err(CatalogueError::new("shards", "noop trains on no data, so it has no shards of it"));
+    }
+    let batch = config.batch_size;
+    if !batch.is_multiple_of(shards) {
+        let up = batch.next_multiple_of(shards);
+        return Err(CatalogueError::new(
+            if chosen { "batch_size" } else { "shards" },
+            format!("a batch of {batch} cannot be divided evenly over {shards} shards"),
+        )
+        .hint(format!("batch_size must be a multiple of {shards}, for instance {up}")));
+    }
+    Ok(())
 }
 
 /// What the choices mean for the data set at hand.

@@ -81,6 +81,12 @@ pub struct TrainSection {
     pub seed: u64,
     /// Intra-op threads on a CPU.
     pub threads: u16,
+    /// Shards of a trial's data, in 1..=[`crate::gang::SHARDS_PER_TRIAL`]: the most workers that can train it together.
+    #[serde(default = "crate::train::one_shard", skip_serializing_if = "crate::train::is_one_shard")]
+    pub shards: u32,
+    /// Whether a trial's bits are the same on any number of workers.
+    #[serde(default = "crate::train::exactly", skip_serializing_if = "crate::train::is_exact")]
+    pub exact: bool,
 }
 
 /// Which devices a sweep accepts.

@@ -112,6 +112,18 @@ impl<'n> Section<'n> {
         None
     }
 
+    /// `true` or `false`.
+    pub(super) fn boolean(&self, key: &str, report: &mut Report<'_>) -> Option<bool> {
+        let node = &self.get(key)?.node;
+        match &node.value {
+            Value::Scalar(ParamValue::Bool(yes)) => Some(*yes),
+            other => {
+                report.error(node.span, format!("{key} is true or false, not {}", other.kind()));
+                None
+            }
+        }
+    }
+
     /// A number in `range`; an integer is one too.
     pub(super) fn number(
         &self,

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     catalogue::{Hyperparameter, hyperparameters::Kind, listed, nearest},
+    gang::SHARDS_PER_TRIAL,
     ids::{DataName, MetricName, SweepName},
     limits::{STEPS_PER_TRIAL, TRIALS_PER_SWEEP},
     metric::{Goal, Objective},
@@ -44,7 +45,7 @@ const KEYS: &[&str] = &[
     "retry",
     "priority",
 ];
-const TRAIN_KEYS: &[&str] = &["model", "data", "epochs", "steps", "seed", "threads"];
+const TRAIN_KEYS: &[&str] = &["model", "data", "epochs", "steps", "seed", "threads", "shards", "exact"];
 
 /// Defaults of the sections that may be left out.
 pub(super) const CHECKPOINT: CheckpointPolicy =
@@ -232,7 +233,7 @@ fn metric(node: &Node, report: &mut Report<'_>) -> Option<Objective> {
 }
 
 fn train(node: Option<&Node>, report: &mut Report<'_>) -> TrainSection {
-    let empty = TrainSection { model: None, data: None, length: None, seed: 0, threads: 1 };
+    let empty = TrainSection { model: None, data: None, length: None, seed: 0, threads: 1, shards: 1, exact: true };
     let Some(section) = node
         .and_then(|node| Section::of(node, "train", "train: {model: mlp, data: mnist, epochs: 3}", report))
     else {
@@ -249,6 +250,8 @@ fn train(node: Option<&Node>, report: &mut Report<'_>) -> TrainSection {
     let mut integer = |key: &str| section.integer(key, range_of(key), report);
     let (epochs, steps) = (integer("epochs"), integer("steps"));
     let (seed, threads) = (integer("seed"), integer("threads"));
+    let shards = section.integer("shards", 1..=i64::from(SHARDS_PER_TRIAL), report);
+    let exact = section.boolean("exact", report);
     if let (Some(_), Some(entry)) = (section.get("epochs"), section.get("steps")) {
         report.error_hint(entry.key_span, "train has both epochs and steps", "keep one of the two");
     }
@@ -264,6 +267,8 @@ fn train(node: Option<&Node>, report: &mut Report<'_>) -> TrainSection {
         },
         seed: seed.and_then(|seed| u64::try_from(seed).ok()).unwrap_or(empty.seed),
         threads: threads.and_then(|threads| u16::try_from(threads).ok()).unwrap_or(empty.threads),
+        shards: shards.and_then(|shards| u32::try_from(shards).ok()).unwrap_or(empty.shards),
+        exact: exact.unwrap_or(empty.exact),
     }
 }
 

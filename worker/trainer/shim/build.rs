@@ -3,7 +3,7 @@
 use std::{env, path::PathBuf};
 
 fn main() {
-    println!("cargo:rerun-if-changed=cpp/shim.cpp");
+    println!("cargo:rerun-if-changed=cpp");
     println!("cargo:rerun-if-env-changed=LIBTORCH_INCLUDE");
     println!("cargo:rerun-if-env-changed=LIBTORCH_CXX11_ABI");
     let Some(lib) = env::var_os("DEP_TCH_LIBTORCH_LIB").map(PathBuf::from) else {
@@ -22,8 +22,14 @@ fn main() {
         .std("c++17")
         .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
         .define("AT_PER_OPERATOR_HEADERS", None)
+        // What c10d's headers are cut to: Gloo is in every libtorch.
+        .define("USE_DISTRIBUTED", None)
+        .define("USE_C10D_GLOO", None)
+        .include("cpp")
         .include(root.join("include"))
+        .include(root.join("include/torch/csrc/api/include"))
         .file("cpp/shim.cpp")
+        .file("cpp/collectives.cpp")
         .compile("spotsweep_trainer_shim");
     // For those who link a binary: where to look for libtorch when LD_LIBRARY_PATH does not say.
     println!("cargo:libtorch_lib={}", lib.display());

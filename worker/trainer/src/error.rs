@@ -47,6 +47,9 @@ pub enum TrainError {
     /// libtorch threw.
     #[error("libtorch: {0}")]
     Torch(String),
+    /// A peer of the gang is gone or too slow. No failure of the job: it goes on in another make-up.
+    #[error("a peer was lost: {0}")]
+    Peer(String),
     /// The agent is gone: nobody reads what the trainer says.
     #[error("the agent does not read any more")]
     HostGone(#[source] io::Error),
@@ -81,7 +84,7 @@ impl TrainError {
             Self::Torch(text) if OUT_OF_MEMORY.iter().any(|sign| text.contains(sign)) => {
                 FailureKind::OutOfMemory
             }
-            Self::Torch(_) | Self::HostGone(_) => FailureKind::Internal,
+            Self::Torch(_) | Self::Peer(_) | Self::HostGone(_) => FailureKind::Internal,
         }
     }
 

@@ -6,7 +6,7 @@ use crate::{
     meter::Tally,
     models::{Model, Pass},
 };
-use tch::{Device, Tensor};
+use tch::{Device, Reduction, Tensor};
 
 /// Samples evaluated together on a CPU: activations of a few MiB stay in its caches. The number can change the
 /// last bits of a loss, so it is fixed for a kind of device.
@@ -17,8 +17,13 @@ const BATCH_ON_GPU: i64 = 2048;
 /// Which samples of a part.
 #[derive(Debug, Clone, Copy)]
 pub enum Which<'a> {
-    /// All.
-    All,
+    /// Those in a row from a place.
+    From {
+        /// The first.
+        start: i64,
+        /// How many.
+        count: i64,
+    },
     /// Those at these places (i64, on the device).
     At(&'a Tensor),
 }
@@ -35,7 +40,7 @@ pub fn evaluate(
     device: Device,
 ) -> Result<Tally, TrainError> {
     let count = match which {
-        Which::All => part.len(),
+        Which::From { count, .. } => count,
         Which::At(places) => places.numel() as i64,
     };
     let batch_size = if device.is_cuda() { BATCH_ON_GPU } else { BATCH_ON_CPU };
@@ -45,11 +50,11 @@ pub fn evaluate(
     while start < count {
         let size = batch_size.min(count - start);
         let (images, labels) = match which {
-            Which::All => data.slice(part, start, size),
+            Which::From { start: first, .. } => data.slice(part, first + start, size),
             Which::At(places) => data.batch(part, &places.f_narrow(0, start, size)?),
         };
         let scores = model.scores(&images, Pass::Evaluate);
-        outcomes.push((size, model.loss(&scores, &labels), model.correct(&scores, &labels)));
+        outcomes.push((size, model.loss(&scores, &labels, Reduction::Mean), model.correct(&scores, &labels)));
         start += size;
     }
     let mut tally = Tally::default();

@@ -4,6 +4,7 @@
 use crate::{data::cache::DataCache, device, error::TrainError, noop, session};
 use spotsweep_proto::{
     catalogue,
+    gang::{Generation, Roster, StoreOp, StoreValue},
     ids::Epoch,
     limits::FAILURE_TEXT_BYTES,
     line::{FromTrainer, Job},
@@ -16,10 +17,11 @@ use std::{
     cell::Cell,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
 };
 
 /// What the agent wants of the job that runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Finish the step and stop; with a checkpoint, if so asked.
     Stop {
@@ -28,12 +30,23 @@ pub enum Command {
     },
     /// Write a checkpoint and go on.
     Checkpoint,
+    /// Be in this make-up of the gang from now on.
+    Gang(Roster),
 }
 
 /// The other end: whoever gave the job.
 pub trait Host {
     /// What it wants, if it said something since the last call. Never waits.
     fn poll(&mut self) -> Option<Command>;
+
+    /// What it wants next, however long that takes.
+    fn wait(&mut self) -> Command;
+
+    /// Asks the rendezvous store of a make-up of the gang.
+    ///
+    /// # Errors
+    /// In words: the make-up is over, a newer one or a stop came meanwhile, or there was no answer within `timeout`.
+    fn ask(&mut self, generation: Generation, op: StoreOp, timeout: Duration) -> Result<StoreValue, String>;
 
     /// Tells it something.
     ///

@@ -9,10 +9,12 @@
 //! depends on the clock, except what is written down as a timing.
 
 pub mod checkpoint;
+pub mod contribution;
 pub mod data;
 pub mod device;
 pub mod error;
 pub mod evaluate;
+pub mod gang;
 pub mod init;
 pub mod job;
 pub mod meter;
@@ -25,3 +27,4 @@ pub mod schedule;
 pub mod seed;
 pub mod serve;
 pub mod session;
+pub mod shards;

@@ -76,6 +76,26 @@ impl Meter {
         if self.pending.len() >= GROUP { self.settle(model) } else { Ok(()) }
     }
 
+    /// Takes the sums of step `step`, counted from 1, over all its shards: `losses` holds each shard's sum of losses.
+    ///
+    /// # Errors
+    /// [`TrainError::Diverged`] if one of them is not finite.
+    pub fn push_shards(&mut self, step: u64, losses: &[f32], correct: u64, samples: u64) -> Result<(), TrainError> {
+        if let Some(&loss) = losses.iter().find(|loss| !loss.is_finite()) {
+            return Err(TrainError::Diverged { step, loss });
+        }
+        self.tally.loss_sum += losses.iter().map(|&loss| f64::from(loss)).sum::<f64>();
+        self.tally.correct += correct;
+        self.tally.samples += samples;
+        Ok(())
+    }
+
+    /// Whether a step was taken since the last [`Meter::reset`].
+    #[must_use]
+    pub fn has_steps(&self) -> bool {
+        self.tally.samples > 0 || !self.pending.is_empty()
+    }
+
     /// Looks at every step so far. Call it before anything that these steps made is believed.
     ///
     /// # Errors

@@ -1,14 +1,16 @@
-//! What is trained: a model with its parameters and its optimizer, and one step of training it.
+//! What is trained: a model with its parameters and its optimizer, and one step of training it: whole, or in two halves,
+//! between which what all shards contribute is added up.
 
 use crate::{
+    contribution::{Layout, Row},
     error::TrainError,
     models::{self, Model, Pass, Shape},
     optim::{self, Optimizer, clip},
     params::Params,
-    seed::{Purpose, seed_torch},
+    seed::{Origin, Purpose, seed_torch},
 };
 use spotsweep_proto::train::TrainConfig;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Reduction, Tensor};
 
 /// A model, its parameters, its optimizer.
 pub struct Network {
@@ -19,6 +21,7 @@ pub struct Network {
     /// The optimizer, over [`Network::trained`].
     pub optimizer: Box<dyn Optimizer>,
     trained: Vec<Tensor>,
+    buffers: Vec<Tensor>,
     clip_norm: Option<f64>,
     seed: u64,
 }
@@ -40,8 +43,9 @@ impl Network {
         let mut params = Params::new(device, config.init, config.seed);
         let model = models::build(&config.model, shape, config.precision, &mut params)?;
         let trained = params.trained();
+        let buffers = params.buffers();
         let optimizer = optim::build(config.optimizer, &trained);
-        Ok(Self { model, params, optimizer, trained, clip_norm: config.clip_norm, seed: config.seed })
+        Ok(Self { model, params, optimizer, trained, buffers, clip_norm: config.clip_norm, seed: config.seed })
     }
 
     /// Trains on one batch. `step` is counted from 0.
@@ -59,7 +63,7 @@ impl Network {
             seed_torch(self.seed, Purpose::Dropout, step);
         }
         let scores = self.model.scores(images, Pass::Train);
-        let loss = self.model.loss(&scores, labels);
+        let loss = self.model.loss(&scores, labels, Reduction::Mean);
         let grads = Tensor::f_run_backward(&[&loss], &self.trained, false, false)?;
         let divide_by = match self.clip_norm {
             Some(limit) => Some(clip::divisor(&grads, limit)?),
@@ -68,4 +72,82 @@ impl Network {
         self.optimizer.step(&self.trained, &grads, learning_rate, divide_by.as_ref())?;
         Ok(Outcome { loss, scores })
     }
+
+    /// Writes into `row` what a shard contributes to step `step`, counted from 0: sums over its samples, of which there
+    /// is one at least. Batch normalisation sees this shard alone (ghost batch norm: Hoffer, Hubara & Soudry, 2017); its
+    /// running statistics are left as this shard would have them.
+    ///
+    /// # Errors
+    /// What libtorch threw.
+    pub fn contribute(
+        &mut self,
+        batch: &Batch<'_>,
+        step: u64,
+        layout: &Layout,
+        row: &Row,
+    ) -> Result<(), TrainError> {
+        if self.model.draws() {
+            seed_torch(batch.origin, Purpose::Dropout, step);
+        }
+        let scores = self.model.scores(batch.images, Pass::Train);
+        let loss = self.model.loss(&scores, batch.labels, Reduction::Sum);
+        let grads = Tensor::f_run_backward(&[&loss], &self.trained, false, false)?;
+        let _no_grad = tch::no_grad_guard();
+        for (view, grad) in row.grads.iter().zip(&grads) {
+            view.shallow_clone().f_copy_(grad)?;
+        }
+        let samples = batch.labels.numel() as f64;
+        for (view, buffer) in row.buffers.iter().zip(&self.buffers) {
+            view.shallow_clone().f_copy_(&buffer.f_mul_scalar(samples)?)?;
+        }
+        layout.tell(row, batch.shard, &loss.detach(), &self.model.correct(&scores.detach(), batch.labels))
+    }
+
+    /// A copy of the running statistics.
+    ///
+    /// # Errors
+    /// What libtorch threw.
+    pub fn statistics(&self) -> Result<Vec<Tensor>, TrainError> {
+        Ok(self.buffers.iter().map(Tensor::f_detach_copy).collect::<Result<_, _>>()?)
+    }
+
+    /// Overwrites the running statistics.
+    ///
+    /// # Errors
+    /// What libtorch threw.
+    pub fn set_statistics(&self, values: &[Tensor]) -> Result<(), TrainError> {
+        for (buffer, value) in self.buffers.iter().zip(values) {
+            buffer.shallow_clone().f_copy_(value)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the step for which `sum` holds what all shards have contributed, over `samples` samples.
+    ///
+    /// # Errors
+    /// What libtorch threw.
+    pub fn apply(&mut self, sum: &Row, samples: u64, learning_rate: f64) -> Result<(), TrainError> {
+        let samples = samples as f64;
+        let divide_by = match self.clip_norm {
+            Some(limit) => clip::divisor(&sum.grads, limit * samples)?.f_mul_scalar(samples)?,
+            None => Tensor::f_full([] as [i64; 0], samples, (Kind::Float, self.params.device()))?,
+        };
+        for (buffer, total) in self.buffers.iter().zip(&sum.buffers) {
+            buffer.shallow_clone().f_copy_(&total.f_div_scalar(samples)?)?;
+        }
+        self.optimizer.step(&self.trained, &sum.grads, learning_rate, Some(&divide_by))
+    }
+}
+
+/// A shard's part of a batch.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    /// Which shard.
+    pub shard: u32,
+    /// Where its dropout masks come from.
+    pub origin: Origin,
+    /// Inputs.
+    pub images: &'a Tensor,
+    /// Labels.
+    pub labels: &'a Tensor,
 }

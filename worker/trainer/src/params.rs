@@ -98,6 +98,12 @@ impl Params {
         self.entries.iter().filter(|e| e.trained).map(|e| e.tensor.shallow_clone()).collect()
     }
 
+    /// Handles of those that have none, in order.
+    #[must_use]
+    pub fn buffers(&self) -> Vec<Tensor> {
+        self.entries.iter().filter(|e| !e.trained).map(|e| e.tensor.shallow_clone()).collect()
+    }
+
     /// Names of those that have a gradient, in the order of [`Params::trained`].
     #[must_use]
     pub fn trained_names(&self) -> Vec<String> {

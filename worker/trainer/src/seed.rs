@@ -33,17 +33,43 @@ impl Purpose {
 /// Key derivation context of BLAKE3: changing it changes every result there is.
 const CONTEXT: &str = "spotsweep trainer random numbers v1";
 
-fn derive(seed: u64, purpose: Purpose, counter: u64) -> [u8; 32] {
+/// What all streams begin from: the trial's seed, and for what a shard draws on its own, the shard. Never the rank that
+/// carries it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    seed: u64,
+    shard: Option<u32>,
+}
+
+impl From<u64> for Origin {
+    fn from(seed: u64) -> Self {
+        Self { seed, shard: None }
+    }
+}
+
+impl Origin {
+    /// The streams of shard `shard` of `shards`; the trial's own if that is all of it.
+    #[must_use]
+    pub fn of_shard(seed: u64, shard: u32, shards: u32) -> Self {
+        Self { seed, shard: (shards > 1).then_some(shard) }
+    }
+}
+
+fn derive(origin: Origin, purpose: Purpose, counter: u64) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new_derive_key(CONTEXT);
-    hasher.update(&seed.to_le_bytes());
+    hasher.update(&origin.seed.to_le_bytes());
     hasher.update(&counter.to_le_bytes());
     hasher.update(purpose.name());
+    if let Some(shard) = origin.shard {
+        hasher.update(b" of shard ");
+        hasher.update(&shard.to_le_bytes());
+    }
     *hasher.finalize().as_bytes()
 }
 
 /// Seeds libtorch's generators, of all devices, for one purpose and counter.
-pub fn seed_torch(seed: u64, purpose: Purpose, counter: u64) {
-    let bytes = derive(seed, purpose, counter);
+pub fn seed_torch(origin: impl Into<Origin>, purpose: Purpose, counter: u64) {
+    let bytes = derive(origin.into(), purpose, counter);
     let mut first = [0; 8];
     first.copy_from_slice(&bytes[..8]);
     tch::manual_seed(i64::from_le_bytes(first));
@@ -52,8 +78,8 @@ pub fn seed_torch(seed: u64, purpose: Purpose, counter: u64) {
 /// A permutation of `0..len`: Fisher and Yates's shuffle in Durstenfeld's form (1964), drawing from ChaCha8
 /// (Bernstein, 2008) by Lemire's method without bias (2019).
 #[must_use]
-pub fn permutation(seed: u64, purpose: Purpose, counter: u64, len: u32) -> Vec<u32> {
-    let mut rng = ChaCha8Rng::from_seed(derive(seed, purpose, counter));
+pub fn permutation(origin: impl Into<Origin>, purpose: Purpose, counter: u64, len: u32) -> Vec<u32> {
+    let mut rng = ChaCha8Rng::from_seed(derive(origin.into(), purpose, counter));
     let mut items: Vec<u32> = (0..len).collect();
     for last in (1..len).rev() {
         items.swap(last as usize, below(&mut rng, last + 1) as usize);
@@ -86,6 +112,8 @@ mod tests {
             permutation(2, Purpose::Order, 0, 1000),
             permutation(1, Purpose::Split, 0, 1000),
             permutation(1, Purpose::Order, 1, 1000),
+            permutation(Origin::of_shard(1, 0, 2), Purpose::Order, 0, 1000),
+            permutation(Origin::of_shard(1, 1, 2), Purpose::Order, 0, 1000),
         ] {
             assert_ne!(base, other);
         }
@@ -93,7 +121,9 @@ mod tests {
 
     #[test]
     fn the_order_of_samples_is_the_same_in_every_version() {
-        assert_eq!(permutation(1, Purpose::Order, 0, 8), [0, 7, 6, 5, 4, 2, 1, 3]);
+        let wanted = [0, 7, 6, 5, 4, 2, 1, 3];
+        assert_eq!(permutation(1, Purpose::Order, 0, 8), wanted);
+        assert_eq!(permutation(Origin::of_shard(1, 0, 1), Purpose::Order, 0, 8), wanted);
     }
 
     #[test]

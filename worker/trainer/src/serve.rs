@@ -9,6 +9,7 @@ use crate::{
     job::{self, Command, Host},
 };
 use spotsweep_proto::{
+    gang::{Generation, StoreOp, StoreValue},
     ids::Epoch,
     limits::LINE_BYTES,
     line::{FromTrainer, Job, PROTOCOL_VERSION, ToTrainer},
@@ -18,8 +19,9 @@ use std::{
     collections::VecDeque,
     fs::File,
     io::{self, BufRead, BufReader, Read, Write},
-    sync::mpsc::{self, Receiver, Sender},
+    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
     thread,
+    time::{Duration, Instant},
 };
 
 /// Exit status after `exit` and after end of file.
@@ -57,7 +59,7 @@ pub fn serve() -> ! {
         libtorch: LIBTORCH_VERSION.to_owned(),
         devices,
     };
-    let mut pipe = Pipe { stdout, inbox, waiting: VecDeque::new(), running: None };
+    let mut pipe = Pipe { stdout, inbox, waiting: VecDeque::new(), running: None, commands: VecDeque::new(), asked: 0 };
     let mut cache = DataCache::default();
     let mut said = pipe.say(ready);
     while said.is_ok() {
@@ -65,6 +67,7 @@ pub fn serve() -> ! {
         pipe.running = Some(job.epoch);
         said = job::run(&job, &mut cache, &mut pipe);
         pipe.running = None;
+        pipe.commands.clear();
     }
     // Nobody reads our stdout: the agent is gone.
     exit_now(EXIT_ENDED)
@@ -78,6 +81,10 @@ struct Pipe {
     /// Jobs that came while one was running.
     waiting: VecDeque<Box<Job>>,
     running: Option<Epoch>,
+    /// Commands that came while an answer was awaited.
+    commands: VecDeque<Command>,
+    /// Number of the last question.
+    asked: u64,
 }
 
 impl Pipe {
@@ -90,29 +97,99 @@ impl Pipe {
             match self.inbox.recv() {
                 Ok(ToTrainer::Run(job)) => return job,
                 // For a job that is over: the two have crossed on the way.
-                Ok(ToTrainer::Stop { .. } | ToTrainer::Checkpoint { .. }) => {}
+                Ok(
+                    ToTrainer::Stop { .. }
+                    | ToTrainer::Checkpoint { .. }
+                    | ToTrainer::Gang { .. }
+                    | ToTrainer::StoreReply { .. },
+                ) => {}
                 Ok(ToTrainer::Exit) | Err(_) => exit_now(EXIT_ENDED),
             }
         }
     }
 }
 
+impl Pipe {
+    /// What a line wants of the running job, if it is meant.
+    fn command_of(&mut self, line: ToTrainer) -> Option<Command> {
+        let meant = |epoch| Some(epoch) == self.running;
+        match line {
+            ToTrainer::Stop { epoch, checkpoint } => meant(epoch).then_some(Command::Stop { checkpoint }),
+            ToTrainer::Checkpoint { epoch } => meant(epoch).then_some(Command::Checkpoint),
+            ToTrainer::Gang { epoch, roster } => meant(epoch).then_some(Command::Gang(roster)),
+            // To a question that nobody waits for any more.
+            ToTrainer::StoreReply { .. } => None,
+            ToTrainer::Run(job) => {
+                self.waiting.push_back(job);
+                None
+            }
+            ToTrainer::Exit => exit_now(EXIT_ENDED),
+        }
+    }
+}
+
+/// Whether `command` makes it pointless to connect the ranks of `generation`.
+fn overtakes(command: &Command, generation: Generation) -> bool {
+    match command {
+        Command::Stop { .. } => true,
+        Command::Gang(roster) => roster.generation > generation,
+        Command::Checkpoint => false,
+    }
+}
+
 impl Host for Pipe {
     fn poll(&mut self) -> Option<Command> {
+        if let Some(command) = self.commands.pop_front() {
+            return Some(command);
+        }
         while let Ok(line) = self.inbox.try_recv() {
-            match line {
-                ToTrainer::Stop { epoch, checkpoint } if Some(epoch) == self.running => {
-                    return Some(Command::Stop { checkpoint });
-                }
-                ToTrainer::Checkpoint { epoch } if Some(epoch) == self.running => {
-                    return Some(Command::Checkpoint);
-                }
-                ToTrainer::Stop { .. } | ToTrainer::Checkpoint { .. } => {}
-                ToTrainer::Run(job) => self.waiting.push_back(job),
-                ToTrainer::Exit => exit_now(EXIT_ENDED),
+            if let Some(command) = self.command_of(line) {
+                return Some(command);
             }
         }
         None
+    }
+
+    fn wait(&mut self) -> Command {
+        loop {
+            if let Some(command) = self.poll() {
+                return command;
+            }
+            match self.inbox.recv() {
+                Ok(line) => {
+                    let command = self.command_of(line);
+                    self.commands.extend(command);
+                }
+                Err(_) => exit_now(EXIT_ENDED),
+            }
+        }
+    }
+
+    fn ask(&mut self, generation: Generation, op: StoreOp, timeout: Duration) -> Result<StoreValue, String> {
+        let Some(job_epoch) = self.running else { return Err("no job runs".to_owned()) };
+        self.asked += 1;
+        let asked = self.asked;
+        let question = FromTrainer::Store { epoch: job_epoch, generation, id: asked, op };
+        self.say(question).map_err(|error| error.to_string())?;
+        let deadline = Instant::now() + timeout;
+        loop {
+            if self.commands.iter().any(|command| overtakes(command, generation)) {
+                return Err(format!("generation {generation} was overtaken while its ranks connected"));
+            }
+            match self.inbox.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(ToTrainer::StoreReply { epoch, id, value }) if epoch == job_epoch && id == asked => {
+                    return value.ok_or_else(|| format!("generation {generation} is over"));
+                }
+                Ok(line) => {
+                    let command = self.command_of(line);
+                    self.commands.extend(command);
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(format!("a peer of generation {generation} did not show up in {timeout:?}"));
+                }
+                Err(RecvTimeoutError::Disconnected) => exit_now(EXIT_ENDED),
+            }
+        }
     }
 
     fn say(&mut self, line: FromTrainer) -> io::Result<()> {

@@ -90,7 +90,10 @@ impl Trainer {
             FromTrainer::Ready { .. }
             | FromTrainer::Started { .. }
             | FromTrainer::Report { .. }
-            | FromTrainer::Checkpoint { .. } => false,
+            | FromTrainer::Checkpoint { .. }
+            | FromTrainer::GangFormed { .. }
+            | FromTrainer::GangBroken { .. }
+            | FromTrainer::Store { .. } => false,
         })
     }
 

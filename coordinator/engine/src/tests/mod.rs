@@ -44,7 +44,7 @@ pub(crate) fn spec(trials: u32) -> SweepSpec {
         }),
         space: Space::default(),
         run_cap: Some(trials),
-        train: TrainSection { model: None, data: None, length: None, seed: 0, threads: 1 },
+        train: TrainSection { model: None, data: None, length: None, seed: 0, threads: 1, shards: 1, exact: true },
         resources: Resources { device: DeviceRequest::Any, memory_bytes: None },
         checkpoint: CheckpointPolicy { every: Every::Steps(10), keep_last: 1 },
         retry: RetryPolicy { max_failures: 3, backoff_s: 10.0 },

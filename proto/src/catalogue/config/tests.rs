@@ -10,6 +10,8 @@ fn train(model: Option<&str>) -> TrainSection {
         length: None,
         seed: 1,
         threads: 1,
+        shards: 1,
+        exact: true,
     }
 }
 

@@ -1,15 +1,14 @@
 // What libtorch offers only to C++: its fused optimizer kernels and its switches for repeatable arithmetic.
 // Every function catches what it calls; an exception's text goes out through `error`, to be freed by free(3).
 
+#include "guarded.h"
+
 #include <ATen/Context.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/_fused_adam.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/_fused_sgd.h>
 #include <ATen/ops/empty_like.h>
-#include <c10/core/GradMode.h>
-#include <cstring>
-#include <exception>
 #include <optional>
 #include <vector>
 
@@ -37,19 +36,6 @@ std::vector<at::Tensor> laid_out_like(const std::vector<at::Tensor>& params, Han
         }
     }
     return out;
-}
-
-template <typename F>
-char* guarded(F&& body) {
-    try {
-        c10::NoGradGuard no_grad;
-        body();
-        return nullptr;
-    } catch (const std::exception& e) {
-        return strdup(e.what());
-    } catch (...) {
-        return strdup("an exception of unknown type");
-    }
 }
 
 std::optional<at::Tensor> maybe(at::Tensor* tensor) {

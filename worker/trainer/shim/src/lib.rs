@@ -1,11 +1,13 @@
 //! Everything that the trainer needs `unsafe` for: loading CUDA, ending the process at once, and what libtorch
-//! offers only to C++ (fused optimizer kernels, switches for repeatable arithmetic).
+//! offers only to C++ (fused optimizer kernels, switches for repeatable arithmetic, collective operations).
 //!
 //! Each function is safe to call. It must not hold state or decide anything: policy lives in the trainer.
 
+mod collectives;
 mod cuda;
 mod native;
 
+pub use collectives::{Group, Member, Rendezvous, Work};
 pub use cuda::{CudaDevice, cuda_devices};
 
 use libc::{c_char, c_int};

@@ -1,7 +1,25 @@
-//! The C interface of `cpp/shim.cpp`. It must match it, line by line.
+//! The C interface of `cpp/shim.cpp` and `cpp/collectives.cpp`. It must match them, line by line.
 
-use libc::c_char;
+use libc::{c_char, c_int, c_void};
 use torch_sys::C_tensor;
+
+/// A process group, as C++ has it.
+#[repr(C)]
+pub(crate) struct CGroup {
+    _opaque: [u8; 0],
+}
+
+/// An operation under way, as C++ has it.
+#[repr(C)]
+pub(crate) struct CWork {
+    _opaque: [u8; 0],
+}
+
+/// Keeps a value in a rendezvous store: context, key, value. Gives null, or an error's text as from strdup.
+pub(crate) type Tell = unsafe extern "C" fn(*mut c_void, *const c_char, usize, *const u8, usize) -> *mut c_char;
+/// Waits for a value of a rendezvous store, which it gives as from malloc.
+pub(crate) type Ask =
+    unsafe extern "C" fn(*mut c_void, *const c_char, usize, *mut *mut u8, *mut usize) -> *mut c_char;
 
 unsafe extern "C" {
     pub(crate) fn spotsweep_fused_sgd(
@@ -35,4 +53,51 @@ unsafe extern "C" {
     ) -> *mut c_char;
 
     pub(crate) fn spotsweep_make_repeatable() -> *mut c_char;
+
+    pub(crate) fn spotsweep_gloo_connect(
+        context: *mut c_void,
+        tell: Tell,
+        ask: Ask,
+        rank: c_int,
+        size: c_int,
+        address: *const c_char,
+        timeout_ms: i64,
+        out: *mut *mut CGroup,
+    ) -> *mut c_char;
+
+    pub(crate) fn spotsweep_gloo_free(group: *mut CGroup);
+
+    pub(crate) fn spotsweep_gloo_all_reduce(
+        group: *mut CGroup,
+        tensor: *const C_tensor,
+        out: *mut *mut CWork,
+    ) -> *mut c_char;
+
+    pub(crate) fn spotsweep_gloo_all_to_all(
+        group: *mut CGroup,
+        output: *const C_tensor,
+        input: *const C_tensor,
+        output_counts: *const i64,
+        input_counts: *const i64,
+        ranks: usize,
+        out: *mut *mut CWork,
+    ) -> *mut c_char;
+
+    pub(crate) fn spotsweep_gloo_all_gather(
+        group: *mut CGroup,
+        output: *const C_tensor,
+        input: *const C_tensor,
+        out: *mut *mut CWork,
+    ) -> *mut c_char;
+
+    pub(crate) fn spotsweep_gloo_broadcast(
+        group: *mut CGroup,
+        tensor: *const C_tensor,
+        source: c_int,
+        out: *mut *mut CWork,
+    ) -> *mut c_char;
+
+    pub(crate) fn spotsweep_work_wait(work: *mut CWork) -> *mut c_char;
+
+    pub(crate) fn spotsweep_work_free(work: *mut CWork);
 }

@@ -43,9 +43,9 @@ impl Model for Logistic {
         self.neuron.forward(images).to_kind(Kind::Float).squeeze_dim(1)
     }
 
-    fn loss(&self, scores: &Tensor, labels: &Tensor) -> Tensor {
+    fn loss(&self, scores: &Tensor, labels: &Tensor, reduction: Reduction) -> Tensor {
         let target = self.is_positive(labels).to_kind(Kind::Float);
-        scores.binary_cross_entropy_with_logits::<Tensor>(&target, None, None, Reduction::Mean)
+        scores.binary_cross_entropy_with_logits::<Tensor>(&target, None, None, reduction)
     }
 
     /// The neuron says yes where f(…) ≥ ½, that is where its score is not negative.

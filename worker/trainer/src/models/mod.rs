@@ -61,9 +61,9 @@ pub trait Model {
     /// model that tells one class from the rest.
     fn scores(&self, images: &Tensor, pass: Pass) -> Tensor;
 
-    /// Mean loss over the samples, an f32 scalar. `labels` are i64 of shape `[n]`.
-    fn loss(&self, scores: &Tensor, labels: &Tensor) -> Tensor {
-        scores.cross_entropy_loss::<Tensor>(labels, None, Reduction::Mean, -100, 0.0)
+    /// Loss of the samples, reduced to an f32 scalar. `labels` are i64 of shape `[n]`.
+    fn loss(&self, scores: &Tensor, labels: &Tensor, reduction: Reduction) -> Tensor {
+        scores.cross_entropy_loss::<Tensor>(labels, None, reduction, -100, 0.0)
     }
 
     /// How many samples are classified rightly, an i64 scalar.

@@ -6,6 +6,7 @@
 use serde_json::{Map, Value, json};
 use spotsweep_proto::{
     digest::Digest,
+    gang::{Generation, StoreOp, StoreValue},
     ids::{DeviceName, Epoch},
     line::{CheckpointFiles, FailureKind, FromTrainer, Job},
     metric::TIMING_METRICS,
@@ -21,6 +22,7 @@ use std::{
     io,
     path::Path,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 /// libtorch's generators belong to the process, and a trainer trains one trial at a time: so do the tests.
@@ -42,6 +44,14 @@ impl Host for Script {
     fn poll(&mut self) -> Option<Command> {
         self.step += 1;
         self.commands.remove(&self.step)
+    }
+
+    fn wait(&mut self) -> Command {
+        panic!("nobody waits in a trial that trains alone")
+    }
+
+    fn ask(&mut self, _: Generation, _: StoreOp, _: Duration) -> Result<StoreValue, String> {
+        Err("there is no store".to_owned())
     }
 
     fn say(&mut self, line: FromTrainer) -> io::Result<()> {
@@ -69,6 +79,7 @@ pub fn job(params: &Value, steps: u64, scratch: &Path) -> Job {
         scratch_dir: scratch.to_owned(),
         checkpoint: CheckpointPolicy { every: Every::Steps(1_000_000), keep_last: 1 },
         resume: None,
+        gang: None,
     }
 }
 

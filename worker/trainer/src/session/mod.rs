@@ -2,27 +2,32 @@
 //!
 //! Owns the order of things at the end of a step: first what was learnt is settled, then reported, then kept.
 //! So a checkpoint never holds a step that diverged, and a resumed trial never repeats a report that a
-//! checkpoint lies behind.
+//! checkpoint lies behind. What a step is made of is in [`steps`], life in a gang in [`ganged`].
 
+mod ganged;
+mod metrics;
+mod steps;
+
+use self::{
+    metrics::{Found, Part, TrainingClock},
+    steps::Rows,
+};
 use crate::{
-    checkpoint::{
-        self, Meta, STATE_FORMAT, Snapshot,
-        restore::{Identity, restore},
-        writer::Writer,
-    },
-    data::{DataSet, Samples, order::Order, split::split},
+    checkpoint::{self, Meta, STATE_FORMAT, Snapshot, writer::Writer},
+    contribution::Layout,
+    data::{DataSet, split::split},
     error::TrainError,
-    evaluate::{Which, evaluate},
+    gang::{Gang, exchange::Exchange},
     job::{Command, Host, Progress},
-    meter::{Meter, Tally},
+    meter::Meter,
     network::Network,
     schedule::Schedule,
+    shards::{self, Shard},
 };
 use serde_json::{Map, Value};
 use spotsweep_proto::{
     digest::Digest,
     line::{CheckpointFiles, FromTrainer, Job},
-    metric::TIMING_METRICS,
     spec::Every,
     train::{Length, TrainConfig},
 };
@@ -31,7 +36,7 @@ use std::{
     rc::Rc,
     time::{Duration, Instant},
 };
-use tch::{Device, Tensor};
+use tch::Device;
 
 /// What a session needs.
 pub struct Setting<'a> {
@@ -50,10 +55,19 @@ pub struct Setting<'a> {
 /// # Errors
 /// Every [`TrainError`]; the host was not told yet.
 pub fn run(setting: Setting<'_>, host: &mut dyn Host, progress: &Progress) -> Result<(), TrainError> {
-    let mut session = Session::start(setting, host, progress)?;
-    match session.train()? {
-        End::Finished => session.finish(),
-        End::Stopped { checkpoint } => session.stop(checkpoint),
+    let mut session = Session::new(setting, host, progress)?;
+    loop {
+        let end = match session.stretch() {
+            Ok(end) => Some(end),
+            Err(TrainError::Peer(message)) => session.broken(message)?,
+            Err(error) => return Err(error),
+        };
+        match end {
+            Some(End::Finished) => return Ok(()),
+            Some(End::Stopped { checkpoint }) => return session.stop(checkpoint),
+            // In the next make-up.
+            None => {}
+        }
     }
 }
 
@@ -72,9 +86,19 @@ struct Session<'a> {
     host: &'a mut dyn Host,
     progress: &'a Progress,
     network: Network,
-    order: Order,
-    /// Places of the held-out samples in the training set, on the device; `None` if there are none.
-    validation: Option<Tensor>,
+    /// All shards of the trial, by number.
+    shards: Vec<Shard>,
+    rows: Rows,
+    exchange: Exchange,
+    /// `None` for a trial that trains alone.
+    gang: Option<Gang>,
+    /// Whether all ranks change over to the next make-up now.
+    agreed: bool,
+    /// Whether network, step, meter and latest metrics are the trial's.
+    has_state: bool,
+    /// Whether the network may not be fresh.
+    is_touched: bool,
+    has_started: bool,
     schedule: Schedule,
     /// Finished steps.
     step: u64,
@@ -94,31 +118,13 @@ struct Kept {
     held_up: Duration,
 }
 
-/// Measures training without evaluation: since the last report, and in this attempt up to there.
-struct TrainingClock {
-    since: Instant,
-    samples: i64,
-    total_seconds: f64,
-    total_samples: i64,
-}
-
-/// Name of the metric that [`TrainingClock`] gives.
-const RATE: &str = TIMING_METRICS[0];
-
 impl<'a> Session<'a> {
-    fn start(
-        setting: Setting<'a>,
-        host: &'a mut dyn Host,
-        progress: &'a Progress,
-    ) -> Result<Self, TrainError> {
+    fn new(setting: Setting<'a>, host: &'a mut dyn Host, progress: &'a Progress) -> Result<Self, TrainError> {
         let Setting { job, config, device, data } = setting;
         let samples = u32::try_from(data.train.len()).unwrap_or(u32::MAX);
         let parts = split(samples, config.validation_fraction, config.seed);
-        let order = Order::new(parts.train, config.batch_size, config.seed, device);
-        let places: Vec<i64> = parts.validation.into_iter().map(i64::from).collect();
-        let validation =
-            if places.is_empty() { None } else { Some(Tensor::f_from_slice(&places)?.f_to_device(device)?) };
-        let steps_per_epoch = order.steps_per_epoch();
+        let shards = shards::divide(&config, &parts, samples, data.test.len(), device)?;
+        let steps_per_epoch = shards.first().map_or(1, |shard| shard.order.steps_per_epoch());
         let schedule = Schedule {
             peak: config.learning_rate,
             warmup_steps: config.warmup_steps,
@@ -129,44 +135,62 @@ impl<'a> Session<'a> {
                 Length::Steps(steps) => steps,
             },
         };
-        let recipe = checkpoint::recipe_digest(&config);
-        let mut network = Network::new(&config, data.shape, device)?;
-        let (mut step, mut meter, mut latest) = (0, Meter::default(), BTreeMap::new());
-        if let Some(files) = &job.resume {
-            let meta = restore(files, Identity { trial: &job.trial, recipe }, &mut network)?;
-            (step, meter, latest) = (meta.step, Meter::resume(meta.tally), meta.latest);
-        }
+        let network = Network::new(&config, data.shape, device)?;
         let now = Instant::now();
-        let mut session = Self {
+        Ok(Self {
             job,
+            recipe: checkpoint::recipe_digest(&config),
+            rows: Rows::new(Layout::new(&network.params, config.shards)),
+            exchange: Exchange::alone(config.shards),
             config,
-            recipe,
             device,
             data,
             host,
             progress,
             network,
-            order,
-            validation,
+            shards,
+            gang: job.gang.clone().map(Gang::new),
+            agreed: false,
+            has_state: false,
+            is_touched: false,
+            has_started: false,
             schedule,
-            step,
-            meter,
-            latest,
+            step: 0,
+            meter: Meter::default(),
+            latest: BTreeMap::new(),
             writer: Writer::new(job.scratch_dir.clone()),
-            kept: Kept { step, at: now, held_up: Duration::ZERO },
-            clock: TrainingClock { since: now, samples: 0, total_seconds: 0.0, total_samples: 0 },
-        };
-        session.progress.finished_steps.set(step);
-        let total_steps = Some(schedule.total_steps);
-        session.say(FromTrainer::Started { epoch: job.epoch, step, total_steps })?;
-        Ok(session)
+            kept: Kept { step: 0, at: now, held_up: Duration::ZERO },
+            clock: TrainingClock::new(now),
+        })
+    }
+
+    /// Trains as long as the make-up of the gang holds; without one, to the end.
+    fn stretch(&mut self) -> Result<End, TrainError> {
+        loop {
+            if let Some(end) = self.enter()? {
+                return Ok(end);
+            }
+            match self.train()? {
+                End::Finished => {}
+                stopped @ End::Stopped { .. } => return Ok(stopped),
+            }
+            if let Some(end) = self.finish()? {
+                return Ok(end);
+            }
+        }
     }
 
     fn train(&mut self) -> Result<End, TrainError> {
         while self.step < self.schedule.total_steps {
             self.one_step()?;
-            if self.is_report_due() {
+            if self.owes_report() {
                 self.report()?;
+            }
+            if self.agreed
+                && self.gang.as_mut().is_some_and(Gang::change)
+                && let Some(end) = self.enter()?
+            {
+                return Ok(end);
             }
             if let Some(files) = self.writer.poll()? {
                 self.say_kept(files, false)?;
@@ -177,6 +201,11 @@ impl<'a> Session<'a> {
                     self.hand_over(false)?;
                     self.keep()?;
                 }
+                Some(Command::Gang(roster)) => {
+                    if let Some(gang) = &mut self.gang {
+                        gang.offer(roster);
+                    }
+                }
                 None if self.is_checkpoint_due() => self.keep()?,
                 None => {}
             }
@@ -184,19 +213,11 @@ impl<'a> Session<'a> {
         Ok(End::Finished)
     }
 
-    fn one_step(&mut self) -> Result<(), TrainError> {
-        let places = self.order.batch(self.step)?;
-        let (images, labels) = self.data.batch(&self.data.train, &places);
-        let outcome = self.network.train(&images, &labels, self.step, self.schedule.rate(self.step))?;
-        self.step += 1;
-        self.progress.finished_steps.set(self.step);
-        self.clock.samples += labels.numel() as i64;
-        self.meter.push(self.step, &outcome.loss, &outcome.scores, &labels, self.network.model.as_ref())
-    }
-
-    fn is_report_due(&self) -> bool {
+    /// Whether the last finished step is one to be reported, and is not yet.
+    fn owes_report(&self) -> bool {
         let every = self.config.report_every_steps;
-        self.ends_epoch() || (every > 0 && self.step.is_multiple_of(every))
+        let is_due = self.ends_epoch() || (every > 0 && self.step.is_multiple_of(every));
+        is_due && self.meter.has_steps()
     }
 
     fn ends_epoch(&self) -> bool {
@@ -209,18 +230,19 @@ impl<'a> Session<'a> {
         let mut found = Found::default();
         found.add(Part::Train, self.meter.tally());
         found.0.push(("learning_rate", self.schedule.rate(self.step - 1)));
-        found.0.extend(self.clock.lap().map(|rate| (RATE, rate)));
-        if self.ends_epoch()
-            && let Some(places) = &self.validation
-        {
-            found.add(Part::Validation, self.evaluate(&self.data.train, Which::At(places))?);
+        let exchanged = self.exchange.take_spent();
+        self.clock.lap(self.gang.as_ref().map(|_| exchanged), &mut found);
+        if self.ends_epoch() {
+            let tally = self.evaluate(Part::Validation)?;
+            found.add(Part::Validation, tally);
         }
-        let timings = |name: &str| TIMING_METRICS.contains(&name);
-        self.latest.extend(found.0.iter().filter(|m| !timings(m.0)).map(|&(n, v)| (n.to_owned(), v)));
+        // A peer that is lost up to here leaves the report owed.
+        self.latest.extend(found.lasting());
         self.meter.reset();
         let metrics = found.into_json(self.step)?;
         let (epoch, step, data_epoch) = (self.job.epoch, self.step, self.data_epoch());
         self.say(FromTrainer::Report { epoch, step, data_epoch, metrics })?;
+        let _ = self.exchange.take_spent();
         self.clock.since = Instant::now();
         Ok(())
     }
@@ -229,13 +251,9 @@ impl<'a> Session<'a> {
         self.step as f64 / self.schedule.steps_per_epoch as f64
     }
 
-    fn evaluate(&self, part: &Samples, which: Which<'_>) -> Result<Tally, TrainError> {
-        evaluate(self.network.model.as_ref(), &self.data, part, which, self.device)
-    }
-
     fn is_checkpoint_due(&self) -> bool {
-        // The last one is written by `finish`, with other words.
-        if self.writer.is_busy() || self.step == self.schedule.total_steps {
+        // The last one is written by `finish`, with other words; those of a gang by rank 0.
+        if self.writer.is_busy() || self.step == self.schedule.total_steps || self.exchange.rank() != 0 {
             return false;
         }
         match self.job.checkpoint.every {
@@ -246,19 +264,23 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Begins a checkpoint of this moment. None is in flight.
-    fn keep(&mut self) -> Result<(), TrainError> {
-        let begun = Instant::now();
-        self.meter.settle(self.network.model.as_ref())?;
-        let meta = Meta {
+    /// All of the state that is no tensor. The meter is settled.
+    fn meta(&self) -> Meta {
+        Meta {
             format: STATE_FORMAT,
             trial: self.job.trial.clone(),
             recipe: self.recipe,
             step: self.step,
             tally: self.meter.tally(),
             latest: self.latest.clone(),
-        };
-        self.writer.begin(Snapshot::take(meta, &self.network)?)?;
+        }
+    }
+
+    /// Begins a checkpoint of this moment. None is in flight.
+    fn keep(&mut self) -> Result<(), TrainError> {
+        let begun = Instant::now();
+        self.meter.settle(self.network.model.as_ref())?;
+        self.writer.begin(Snapshot::take(self.meta(), &self.network)?)?;
         self.kept = Kept { step: self.step, at: Instant::now(), held_up: begun.elapsed() };
         Ok(())
     }
@@ -279,80 +301,45 @@ impl<'a> Session<'a> {
     fn stop(&mut self, checkpoint: bool) -> Result<(), TrainError> {
         self.meter.settle(self.network.model.as_ref())?;
         self.hand_over(false)?;
-        if checkpoint {
+        // A rank that never met its peers has nothing to keep.
+        if checkpoint && self.has_state {
             self.keep()?;
             self.hand_over(false)?;
         }
         self.say(FromTrainer::Stopped { epoch: self.job.epoch, step: self.step })
     }
 
-    fn finish(&mut self) -> Result<(), TrainError> {
+    /// Evaluates the final weights, keeps them and says so. In a gang rank 0 does the latter two, and the others hold
+    /// the state until a stop (`Some`) or a new make-up (`None`).
+    fn finish(&mut self) -> Result<Option<End>, TrainError> {
         self.hand_over(false)?;
-        self.keep()?;
+        let is_alone = self.exchange.ranks() == 1;
+        if is_alone {
+            // Written while the weights are evaluated. Among several ranks a peer may be lost meanwhile, and the
+            // checkpoint would not be the last one.
+            self.keep()?;
+        }
         let mut found = Found::default();
-        found.add(Part::Test, self.evaluate(&self.data.test, Which::All)?);
-        found.0.extend(self.clock.total().map(|rate| (RATE, rate)));
+        let tally = self.evaluate(Part::Test)?;
+        found.add(Part::Test, tally);
+        if self.exchange.rank() != 0 {
+            return self.wait_for_orders();
+        }
+        if !is_alone {
+            self.keep()?;
+        }
+        self.clock.total(&mut found);
         self.hand_over(true)?;
         let mut metrics: Map<String, Value> =
             self.latest.iter().map(|(name, &value)| (name.clone(), Value::from(value))).collect();
         metrics.extend(found.into_json(self.step)?);
         let weights_digest = self.network.params.digest()?;
         let (epoch, step) = (self.job.epoch, self.step);
-        self.say(FromTrainer::Done { epoch, step, metrics, weights_digest })
+        self.say(FromTrainer::Done { epoch, step, metrics, weights_digest })?;
+        Ok(Some(End::Finished))
     }
 
     fn say(&mut self, line: FromTrainer) -> Result<(), TrainError> {
         self.host.say(line).map_err(TrainError::HostGone)
-    }
-}
-
-impl TrainingClock {
-    /// Samples a second since the last report; `None` if no time went by. The next lap begins when `since` is set.
-    fn lap(&mut self) -> Option<f64> {
-        let seconds = self.since.elapsed().as_secs_f64();
-        let samples = std::mem::take(&mut self.samples);
-        self.total_seconds += seconds;
-        self.total_samples += samples;
-        (seconds > 0.0).then(|| samples as f64 / seconds)
-    }
-
-    /// Samples a second over all laps of this attempt; `None` if it had none.
-    fn total(&self) -> Option<f64> {
-        (self.total_seconds > 0.0).then(|| self.total_samples as f64 / self.total_seconds)
-    }
-}
-
-/// The parts of a data set.
-#[derive(Clone, Copy)]
-enum Part {
-    Train,
-    Validation,
-    Test,
-}
-
-/// Metrics of one moment.
-#[derive(Default)]
-struct Found(Vec<(&'static str, f64)>);
-
-impl Found {
-    fn add(&mut self, part: Part, tally: Tally) {
-        let (loss, accuracy) = match part {
-            Part::Train => ("train_loss", "train_accuracy"),
-            Part::Validation => ("val_loss", "val_accuracy"),
-            Part::Test => ("test_loss", "test_accuracy"),
-        };
-        self.0.extend(tally.loss().map(|value| (loss, value)));
-        self.0.extend(tally.accuracy().map(|value| (accuracy, value)));
-    }
-
-    /// As JSON; a number that JSON does not have ends the attempt.
-    fn into_json(self, step: u64) -> Result<Map<String, Value>, TrainError> {
-        self.0
-            .into_iter()
-            .map(|(name, value)| match serde_json::Number::from_f64(value) {
-                Some(number) => Ok((name.to_owned(), Value::Number(number))),
-                None => Err(TrainError::Diverged { step, loss: value as f32 }),
-            })
-            .collect()
     }
 }
