@@ -27,10 +27,6 @@ pub enum RestoreError {
     Decode(#[source] postcard::Error),
 }
 
-/// What version 2 appended to the state while there is nothing in it, as postcard writes it: an empty map of notices,
-/// no interruptions (an integer) in 0 seconds (a float).
-const NOTHING: [u8; 10] = [0; 10];
-
 /// The whole state of a coordinator, and the only thing that changes it: [`Engine::step`].
 #[derive(Debug, Clone, Serialize)]
 #[serde(transparent)]
@@ -77,6 +73,9 @@ impl Engine {
             Event::Tick { heard } => state.tick(heard, out),
             Event::Restarted => state.restarted(out),
             Event::Noticed { session, notice } => state.noticed(session, notice, out),
+            Event::Gang { session, trial, epoch, generation, step, news } => {
+                state.gang_news(session, (trial, epoch), generation, step, news, out);
+            }
         }
         state.place(out);
         state.move_from_noticed(out);
@@ -98,11 +97,6 @@ impl Engine {
         let (head, body) = bytes.split_first_chunk::<4>().ok_or(RestoreError::Short)?;
         match u32::from_le_bytes(*head) {
             FORMAT_VERSION => postcard::from_bytes(body).map_err(RestoreError::Decode),
-            // Version 2 appended notices and interruptions to the state, and variants to what is in it.
-            1 => {
-                let body = [body, &NOTHING].concat();
-                postcard::from_bytes(&body).map_err(RestoreError::Decode)
-            }
             found => Err(RestoreError::Version { found }),
         }
     }

@@ -271,7 +271,8 @@ impl State {
         self.totals.leases += 1;
         let expires_at = worker.expires_at;
         let interruption_mean_s = self.interruptions.mean_s();
-        let grant = Grant { trial: trial_ref, epoch, attempt, expires_at, resume, interruption_mean_s };
+        let grant =
+            Grant { trial: trial_ref, epoch, attempt, expires_at, resume, gang: None, interruption_mean_s };
         out.push(Action::Grant { session, device, grant });
         Some(())
     }

@@ -1,7 +1,7 @@
 //! The sections of a sweep file besides `parameters`: from keys to the fields of a [`SweepSpec`].
 
 use super::{
-    CheckpointPolicy, DeviceRequest, Every, Method, Resources, RetryPolicy, SweepSpec, TrainSection,
+    CheckpointPolicy, DeviceRequest, Every, Method, Resources, RetryPolicy, SweepSpec, TrainSection, Workers,
     diagnostic::{Report, Span},
     parameters::{self, ParameterPlace},
     section::{Section, quoted},
@@ -53,7 +53,8 @@ pub(super) const CHECKPOINT: CheckpointPolicy =
 pub(super) const RETRY: RetryPolicy = RetryPolicy { max_failures: 3, backoff_s: 1.0 };
 /// Bounds of `every: auto`, in seconds, where the file gives none.
 const AUTO_S: (f64, f64) = (5.0, 600.0);
-const RESOURCES: Resources = Resources { device: DeviceRequest::Any, memory_bytes: None };
+const RESOURCES: Resources =
+    Resources { device: DeviceRequest::Any, memory_bytes: None, workers: Workers { min: 1, max: 1 } };
 
 /// Reads the whole tree. Where something is wrong the report says so, and a default stands in.
 pub(super) fn read(
@@ -97,6 +98,21 @@ pub(super) fn read(
             .and_then(|p| i32::try_from(p).ok())
             .unwrap_or(0),
     };
+    let workers = spec.resources.workers;
+    if workers.max > spec.train.shards
+        && let Some(node) = section("resources")
+    {
+        let (max, shards) = (workers.max, spec.train.shards);
+        let message = format!(
+            "{max} workers cannot share a trial of {shards} shard{}",
+            if shards == 1 { "" } else { "s" }
+        );
+        report.error_hint(
+            node.span,
+            message,
+            format!("every worker carries a shard: write `shards: {max}` or more in `train`"),
+        );
+    }
     let train_keys = match train_node.map(|node| &node.value) {
         Some(Value::Mapping(entries)) => entries.iter().map(|e| (e.key.clone(), e.node.span)).collect(),
         _ => Vec::new(),
@@ -233,7 +249,8 @@ fn metric(node: &Node, report: &mut Report<'_>) -> Option<Objective> {
 }
 
 fn train(node: Option<&Node>, report: &mut Report<'_>) -> TrainSection {
-    let empty = TrainSection { model: None, data: None, length: None, seed: 0, threads: 1, shards: 1, exact: true };
+    let empty =
+        TrainSection { model: None, data: None, length: None, seed: 0, threads: 1, shards: 1, exact: true };
     let Some(section) = node
         .and_then(|node| Section::of(node, "train", "train: {model: mlp, data: mnist, epochs: 3}", report))
     else {
@@ -281,11 +298,15 @@ fn range_of(key: &str) -> std::ops::RangeInclusive<i64> {
 }
 
 fn resources(node: &Node, report: &mut Report<'_>) -> Resources {
-    let Some(section) = Section::of(node, "resources", "resources: {device: cuda, memory: 2GiB}", report)
-    else {
+    let Some(section) = Section::of(
+        node,
+        "resources",
+        "resources: {device: cuda, memory: 2GiB, workers: {min: 1, max: 4}}",
+        report,
+    ) else {
         return RESOURCES;
     };
-    section.only(&["device", "memory"], report, |key| match key {
+    section.only(&["device", "memory", "workers"], report, |key| match key {
         "gpu" | "gpus" | "cuda" => {
             Some((format!("resources has no key {key}"), "write `device: cuda`".to_owned()))
         }
@@ -310,7 +331,34 @@ fn resources(node: &Node, report: &mut Report<'_>) -> Resources {
             DeviceRequest::Any
         }
     };
-    Resources { device, memory_bytes: memory(&section, report) }
+    Resources { device, memory_bytes: memory(&section, report), workers: workers(&section, report) }
+}
+
+/// `workers: 4`, or `workers: {min: 2, max: 8}`.
+fn workers(section: &Section<'_>, report: &mut Report<'_>) -> Workers {
+    let most = i64::from(SHARDS_PER_TRIAL);
+    let Some(entry) = section.get("workers") else { return Workers::default() };
+    if !matches!(entry.node.value, Value::Mapping(_)) {
+        let both = section.integer("workers", 1..=most, report).and_then(|count| u32::try_from(count).ok());
+        return both.map_or_else(Workers::default, |count| Workers { min: count, max: count });
+    }
+    let Some(bounds) = Section::of(&entry.node, "workers", "workers: {min: 1, max: 4}", report) else {
+        return Workers::default();
+    };
+    bounds.only(&["min", "max"], report, |_| None);
+    let mut bound =
+        |key: &str| bounds.integer(key, 1..=most, report).and_then(|count| u32::try_from(count).ok());
+    let (min, max) = (bound("min"), bound("max"));
+    let min = min.unwrap_or(1);
+    let max = max.unwrap_or(min);
+    if min > max
+        && let Some(entry) = bounds.get("min")
+    {
+        let message = format!("min of {min} workers is above max of {max}");
+        report.error_hint(entry.node.span, message, "make min the smaller one");
+        return Workers::default();
+    }
+    Workers { min, max }
 }
 
 /// `2GiB`, `512 MB` or a number of bytes.
