@@ -116,7 +116,8 @@ pub struct Grant {
 pub struct GangPlace {
     /// Which make-up.
     pub generation: Generation,
-    /// Its rank; `None`: it belongs to the gang no more and leaves behind the next step, then reports `Released`.
+    /// Its rank. `None` in a grant: it prepares, says [`crate::event::GangNews::Ready`] and waits for a make-up that counts
+    /// on it. `None` later: it belongs to the gang no more, leaves behind the next step, and reports `Released`.
     pub rank: Option<u32>,
     /// Who carries what.
     pub shares: Shares,

@@ -3,6 +3,7 @@
 
 use crate::{
     engine::Engine,
+    gang::Phase,
     refs::{TrialRef, WorkerId},
     state::{State, sweep_id},
     sweep::Sweep,
@@ -43,6 +44,7 @@ impl Engine {
             }
         }
         check_leases(state)?;
+        check_gangs(state)?;
         check_workers(state)?;
         check_references(state)?;
         check_nothing_idle(state)
@@ -109,11 +111,10 @@ fn check_steps(trial: &Trial, trial_ref: TrialRef) -> Result<(), Violation> {
 /// Leases stand in the books of the trial, the worker and the sweep alike.
 fn check_leases(state: &State) -> Result<(), Violation> {
     let rule = "at most one live epoch per trial";
-    let mut held: BTreeMap<TrialRef, WorkerId> = BTreeMap::new();
+    let mut held: BTreeMap<TrialRef, BTreeSet<WorkerId>> = BTreeMap::new();
     for (id, worker) in &state.workers {
         for trial in &worker.leases {
-            let other = held.insert(*trial, *id);
-            ensure(other.is_none(), rule, || format!("{trial} is with {other:?} and {id:?}"))?;
+            held.entry(*trial).or_default().insert(*id);
         }
     }
     let mut leases = 0;
@@ -123,8 +124,13 @@ fn check_leases(state: &State) -> Result<(), Violation> {
             let Some(lease) = &trial.lease else { continue };
             let trial_ref = TrialRef { sweep: sweep_id(index), number };
             of_sweep += 1;
-            let holder = held.get(&trial_ref);
-            ensure(holder == Some(&lease.worker), rule, || format!("{trial_ref}: {lease:?}, {holder:?}"))?;
+            let holders = held.get(&trial_ref);
+            let expected = match state.gangs.get(&trial_ref) {
+                Some(gang) => gang.seats().map(|seat| seat.worker).collect(),
+                None => BTreeSet::from([lease.worker]),
+            };
+            let holds = holders == Some(&expected) && expected.contains(&lease.worker);
+            ensure(holds, rule, || format!("{trial_ref}: {lease:?}, {holders:?}, {expected:?}"))?;
         }
         ensure(of_sweep == sweep.leases, rule, || format!("{} has {of_sweep} leases", sweep.name))?;
         leases += of_sweep as usize;
@@ -132,12 +138,40 @@ fn check_leases(state: &State) -> Result<(), Violation> {
     ensure(leases == held.len(), rule, || format!("{leases} in trials, {} at workers", held.len()))
 }
 
+/// What gangs hold: nobody twice, the holder first, and never a part of what one needs while it waits for the rest.
+fn check_gangs(state: &State) -> Result<(), Violation> {
+    for (trial_ref, gang) in &state.gangs {
+        let show = || format!("{trial_ref}: {gang:?}");
+        let workers: Vec<WorkerId> = gang.seats().map(|seat| seat.worker).collect();
+        let distinct: BTreeSet<&WorkerId> = workers.iter().collect();
+        ensure(distinct.len() == workers.len(), "a worker has one seat in a gang", show)?;
+        let bounds = state.workers_of(*trial_ref);
+        let (min, max) = (bounds.min as usize, bounds.max as usize);
+        ensure((min..=max).contains(&gang.size()), "a gang holds all that it needs or nothing", show)?;
+        let trains = matches!(gang.phase, Phase::Forming | Phase::Formed);
+        ensure(!trains || gang.ranks.len() >= min, "no gang trains with fewer than its least number", show)?;
+        let holder = state.trial(*trial_ref).and_then(|trial| Some(trial.lease.as_ref()?.worker));
+        let first = gang.ranks.first().or(gang.joining.first()).map(|seat| seat.worker);
+        ensure(holder == first, "the lease of a gang is the first rank's", show)?;
+        for seat in gang.seats() {
+            let worker = state.workers.get(&seat.worker);
+            let slot = worker.and_then(|worker| worker.devices.get(usize::from(seat.device)));
+            ensure(slot.is_some_and(|slot| slot.ganged), "nothing queues behind a rank", show)?;
+        }
+    }
+    let ganged = state.workers.values().flat_map(|worker| &worker.devices).filter(|slot| slot.ganged).count();
+    let seats: usize = state.gangs.values().map(|gang| gang.seats().count()).sum();
+    ensure(ganged == seats, "nothing queues behind a rank", || format!("{ganged} devices, {seats} seats"))
+}
+
 fn check_workers(state: &State) -> Result<(), Violation> {
     let rule = "connections and workers match";
     for (id, worker) in &state.workers {
         let mut loads = vec![0; worker.devices.len()];
         for trial in &worker.leases {
-            let device = state.trial(*trial).and_then(|trial| Some(trial.lease.as_ref()?.device));
+            let seat = state.gangs.get(trial).and_then(|gang| gang.seats().find(|seat| seat.worker == *id));
+            let lease = || state.trial(*trial).and_then(|trial| Some(trial.lease.as_ref()?.device));
+            let device = seat.map(|seat| seat.device).or_else(lease);
             if let Some(load) = device.and_then(|device| loads.get_mut(usize::from(device))) {
                 *load += 1;
             }

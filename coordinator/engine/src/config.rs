@@ -22,6 +22,14 @@ pub struct Config {
     pub forget_worker_s: f64,
     /// Most sweeps.
     pub max_sweeps: usize,
+    /// How long a gang waits for more than its least number of workers before it begins without the others.
+    pub gang_gather_s: f64,
+    /// How long a gang keeps its make-up before it takes idle workers in, or gives some to trials that wait.
+    pub gang_settle_s: f64,
+    /// After a rank said that its gang is broken: how long the others may take to say so before they are left behind.
+    pub gang_stall_s: f64,
+    /// How long a gang waits for its least number of workers before devices that become idle are kept for it.
+    pub gang_patience_s: f64,
 }
 
 impl Default for Config {
@@ -33,6 +41,10 @@ impl Default for Config {
             remember_deleted_s: 600.0,
             forget_worker_s: 3600.0,
             max_sweeps: 10_000,
+            gang_gather_s: 5.0,
+            gang_settle_s: 5.0,
+            gang_stall_s: 0.5,
+            gang_patience_s: 30.0,
         }
     }
 }

@@ -37,7 +37,7 @@ impl State {
             .into_iter()
             .map(|device| {
                 let label = self.label(&hello.name, &device.name);
-                Slot { device, label, credits: 0, load: 0 }
+                Slot { device, label, credits: 0, load: 0, ganged: false }
             })
             .collect();
         let known = self.incarnations.get(&hello.incarnation).copied();
@@ -58,6 +58,7 @@ impl State {
                         keep.push((*trial_ref, epoch));
                         if let Some(slot) = devices.get_mut(usize::from(device)) {
                             slot.load += 1;
+                            slot.ganged |= self.gangs.contains_key(trial_ref);
                         }
                     }
                 }
@@ -78,7 +79,11 @@ impl State {
         self.sessions.insert(session, id);
         for (trial_ref, _) in &keep {
             let device = held.get(trial_ref).map_or(0, |(_, device)| *device);
-            if let Some(lease) = self.trial_mut(*trial_ref).and_then(|trial| trial.lease.as_mut()) {
+            if let Some(seat) = self.gangs.get_mut(trial_ref).and_then(|gang| gang.seat_mut(id)) {
+                seat.device = device;
+            }
+            let lease = self.trial_mut(*trial_ref).and_then(|trial| trial.lease.as_mut());
+            if let Some(lease) = lease.filter(|lease| lease.worker == id) {
                 lease.device = device;
             }
         }
@@ -87,9 +92,10 @@ impl State {
         let kept: Vec<TrialRef> = keep.iter().map(|(trial_ref, _)| *trial_ref).collect();
         out.push(Action::Welcome { session, worker: id, applied_seq, keep });
         for trial_ref in kept {
+            self.tell_place(trial_ref, id, out);
             let revoked = self.trial(trial_ref).and_then(|trial| trial.lease.as_ref()?.revoked);
             if let Some(reason) = revoked {
-                self.tell_revoked(trial_ref, reason, out);
+                self.tell_revoked(trial_ref, id, reason, out);
             }
         }
     }
@@ -126,7 +132,7 @@ impl State {
             })
             .collect();
         for trial_ref in missing {
-            self.take_back(trial_ref, AttemptEnd::Released, None, out);
+            self.lose_seat(trial_ref, id, AttemptEnd::Released, None, out);
         }
     }
 

@@ -37,6 +37,7 @@ impl State {
         out.record(Record::Sweep { sweep: id, name: name.clone(), at: out.at });
         self.tokens.insert(token, id);
         self.names.insert(name.clone(), id);
+        self.has_gangs |= spec.resources.workers.is_gang();
         let mut sweep = Sweep::new(name.clone(), Arc::from(spec), out.at);
         sweep.end_if_over(id, out);
         self.sweeps.push(sweep);
@@ -186,7 +187,9 @@ impl State {
             let reason = RevokeReason::Paused;
             let lease = sweep.trials.get_mut(number).and_then(|trial| trial.lease.as_mut());
             if lease.is_some_and(|lease| lease.revoked.replace(reason).is_none()) {
-                self.tell_revoked(trial_ref, reason, out);
+                // The others have nothing to keep that the first rank does not.
+                self.dismiss(trial_ref, out);
+                self.tell_holder_revoked(trial_ref, reason, out);
             }
         } else {
             sweep.make_ready(number);
@@ -197,7 +200,7 @@ impl State {
     /// Cancels a trial that has a record and is not final.
     fn cancel_open(&mut self, trial_ref: TrialRef, out: &mut Out<'_>) -> bool {
         let reason = RevokeReason::Cancelled;
-        self.tell_revoked(trial_ref, reason, out);
+        self.tell_holder_revoked(trial_ref, reason, out);
         self.end_lease(trial_ref, AttemptEnd::Revoked { reason }, None, out);
         self.end_trial(trial_ref, TrialState::Cancelled, out);
         true

@@ -62,6 +62,8 @@ impl Engine {
             state.begin_delays_anew(out);
         }
         state.end_backoffs(out.at);
+        // Reports come by the thousand, and what they change about gangs is settled where it changes.
+        let settles = !matches!(event, Event::Reports { .. });
         match event {
             Event::Submit { request, token, spec } => state.submit(request, token, spec, out),
             Event::Control { request, target, command } => state.control(request, target, command, out),
@@ -78,6 +80,9 @@ impl Engine {
             }
         }
         state.place(out);
+        if settles {
+            state.settle_gangs(out);
+        }
         state.move_from_noticed(out);
     }
 

@@ -117,6 +117,9 @@ pub enum GangNews {
         /// For people, at most [`spotsweep_proto::limits::FAILURE_TEXT_BYTES`].
         message: String,
     },
+    /// The worker has all that it needs to join: data, checkpoint, trainer. Said once for a lease that was granted
+    /// without a rank, before which no make-up counts on it.
+    Ready,
 }
 
 /// What a command is about.

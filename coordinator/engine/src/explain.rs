@@ -8,6 +8,7 @@ use crate::{
     action::{RevokeReason, TrialState},
     engine::Engine,
     event::DeviceKind,
+    gang::{Phase, Seat},
     placement::{Demand, fits},
     refs::TrialRef,
     state::State,
@@ -73,6 +74,17 @@ pub enum Reason {
         /// Trials of the same sweep that go before.
         before_it: u32,
     },
+    /// It is trained by several workers, and fewer are idle.
+    Gathers {
+        /// How many it needs at once.
+        workers: u32,
+        /// Workers with a device that fits.
+        devices: u32,
+        /// Of those, idle ones.
+        idle: u32,
+        /// It has waited so long that what becomes idle is kept for it.
+        kept: bool,
+    },
     /// The only free device belongs to the worker on which it just failed, and another could take it.
     Avoids {
         /// That worker.
@@ -114,6 +126,8 @@ pub enum Reason {
         revoked: Option<RevokeReason>,
         /// Of what the worker was warned.
         notice: Option<Notice>,
+        /// The workers that train it together.
+        gang: Option<GangView>,
     },
     /// It has its result.
     Completed,
@@ -136,6 +150,21 @@ pub enum Reason {
         /// With its sweep.
         sweep: bool,
     },
+}
+
+/// The workers of a gang, by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GangView {
+    /// Number of its make-up; 0 before the first.
+    pub make_up: u64,
+    /// By rank.
+    pub ranks: Vec<WorkerName>,
+    /// Those that prepare.
+    pub joining: Vec<WorkerName>,
+    /// Those that leave behind the next step.
+    pub leaving: Vec<WorkerName>,
+    /// How it stands, in a word.
+    pub stands: &'static str,
 }
 
 /// What a trial needs of a device.
@@ -174,7 +203,7 @@ impl Engine {
         let trial = sweep.trials.get(trial_ref.number);
         let reason = match shown {
             TrialState::Pending => state.why_pending(trial_ref, sweep, trial),
-            TrialState::Running => state.why_running(trial?)?,
+            TrialState::Running => state.why_running(trial_ref, trial?)?,
             TrialState::Paused => Reason::Paused {
                 sweep: sweep.paused,
                 stopping_on: trial
@@ -220,7 +249,26 @@ impl State {
         self.failure_view(trial.history.as_ref()?.failure.as_ref()?)
     }
 
-    fn why_running(&self, trial: &Trial) -> Option<Reason> {
+    fn gang_view(&self, trial_ref: TrialRef) -> Option<GangView> {
+        let gang = self.gangs.get(&trial_ref)?;
+        let names = |seats: &[Seat]| {
+            seats.iter().filter_map(|seat| Some(self.workers.get(&seat.worker)?.name.clone())).collect()
+        };
+        Some(GangView {
+            make_up: gang.generation.0,
+            ranks: names(&gang.ranks),
+            joining: names(&gang.joining),
+            leaving: names(&gang.leaving),
+            stands: match gang.phase {
+                Phase::Gathering | Phase::Forming => "connects",
+                Phase::Formed => "trains",
+                Phase::Broken => "lost a worker: looks who is left",
+                Phase::Short => "lost workers: waits for others",
+            },
+        })
+    }
+
+    fn why_running(&self, trial_ref: TrialRef, trial: &Trial) -> Option<Reason> {
         let lease = trial.lease.as_ref()?;
         let worker = self.workers.get(&lease.worker)?;
         Some(Reason::Leased {
@@ -235,6 +283,7 @@ impl State {
             },
             revoked: lease.revoked,
             notice: self.notices.get(&lease.worker).map(|known| known.notice.clone()),
+            gang: self.gang_view(trial_ref),
         })
     }
 
@@ -272,6 +321,14 @@ impl State {
         if devices == 0 {
             let there = there.into_iter().map(|((_, memory), (kind, count))| (kind, memory, count));
             return Reason::NoDevice { need: need_of(demand), there: there.collect() };
+        }
+        let workers = sweep.spec.resources.workers;
+        if workers.is_gang()
+            && self.gang_slots(demand, workers.min as usize, workers.max as usize, &[]).is_none()
+        {
+            let idle = u32::try_from(self.placement.idle_unnoticed(demand)).unwrap_or(u32::MAX);
+            let kept = self.is_reserved(demand);
+            return Reason::Gathers { workers: workers.min, devices, idle, kept };
         }
         let avoided = trial.and_then(|trial| self.workers.get(&trial.avoid?));
         if let (Some(worker), true) = (avoided, free > 0) {

@@ -66,6 +66,7 @@ impl State {
         seconds: Option<f64>,
         out: &mut Out<'_>,
     ) -> Option<Lease> {
+        self.dismiss(trial_ref, out);
         let sweep = self.sweeps.get_mut(trial_ref.sweep.0 as usize)?;
         let trial = sweep.trials.get_mut(trial_ref.number)?;
         let lease = *trial.lease.take()?;
@@ -117,13 +118,25 @@ impl State {
         }
     }
 
-    /// Tells the worker of a trial's lease that it lost it, if it can be told.
-    pub(crate) fn tell_revoked(&self, trial_ref: TrialRef, reason: RevokeReason, out: &mut Out<'_>) {
+    /// Tells a worker that it lost a trial's lease, or its seat in the trial's gang, if it can be told.
+    pub(crate) fn tell_revoked(
+        &self,
+        trial_ref: TrialRef,
+        worker: WorkerId,
+        reason: RevokeReason,
+        out: &mut Out<'_>,
+    ) {
         if let Some(trial) = self.trial(trial_ref)
-            && let Some(lease) = &trial.lease
-            && let Some(session) = self.workers.get(&lease.worker).and_then(|worker| worker.session())
+            && let Some(session) = self.workers.get(&worker).and_then(|worker| worker.session())
         {
             out.push(Action::Revoke { session, trial: trial_ref, epoch: Epoch(trial.epoch), reason });
+        }
+    }
+
+    /// The same for the worker that holds the lease.
+    pub(crate) fn tell_holder_revoked(&self, trial_ref: TrialRef, reason: RevokeReason, out: &mut Out<'_>) {
+        if let Some(lease) = self.trial(trial_ref).and_then(|trial| trial.lease.as_ref()) {
+            self.tell_revoked(trial_ref, lease.worker, reason, out);
         }
     }
 
@@ -249,8 +262,8 @@ impl State {
         let Some(worker) = self.workers.get(&id) else { return };
         let leases: Vec<TrialRef> = worker.leases.iter().copied().collect();
         for trial_ref in leases {
-            self.tell_revoked(trial_ref, RevokeReason::Stale, out);
-            self.take_back(trial_ref, end.clone(), None, out);
+            self.tell_revoked(trial_ref, id, RevokeReason::Stale, out);
+            self.lose_seat(trial_ref, id, end.clone(), None, out);
         }
     }
 
@@ -271,7 +284,7 @@ impl State {
         for number in unstarted {
             let trial_ref = TrialRef { sweep: id, number };
             let reason = RevokeReason::NotNeeded;
-            self.tell_revoked(trial_ref, reason, out);
+            self.tell_holder_revoked(trial_ref, reason, out);
             self.end_lease(trial_ref, AttemptEnd::Revoked { reason }, None, out);
             self.end_trial(trial_ref, TrialState::Stopped, out);
         }

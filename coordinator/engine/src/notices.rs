@@ -27,7 +27,7 @@ pub(crate) struct WorkerNotice {
 }
 
 impl State {
-    pub(crate) fn noticed(&mut self, session: SessionId, notice: Notice, out: &Out<'_>) {
+    pub(crate) fn noticed(&mut self, session: SessionId, notice: Notice, out: &mut Out<'_>) {
         let Some(&id) = self.sessions.get(&session) else { return };
         self.hear(id, out);
         // The first interruption is the reason for all that follows; a recommendation gives way to it.
@@ -39,6 +39,7 @@ impl State {
             self.withdraw(id);
             self.notices.insert(id, WorkerNotice { notice, at: out.at });
             self.offer(id);
+            self.leave_gangs(id, out);
         }
     }
 
@@ -99,7 +100,8 @@ impl State {
                 let Some(trial) = self.trial(trial_ref) else { continue };
                 let Some(lease) = &trial.lease else { continue };
                 under_way += usize::from(lease.revoked == Some(RevokeReason::Moved));
-                if stays && lease.revoked.is_none() && worth_moving(trial, lease) {
+                let alone = !self.gangs.contains_key(&trial_ref);
+                if alone && stays && lease.revoked.is_none() && worth_moving(trial, lease) {
                     candidates.push(trial_ref);
                 }
             }
@@ -118,7 +120,7 @@ impl State {
         if let Some(lease) = self.trial_mut(trial_ref).and_then(|trial| trial.lease.as_mut()) {
             lease.revoked = Some(reason);
         }
-        self.tell_revoked(trial_ref, reason, out);
+        self.tell_holder_revoked(trial_ref, reason, out);
     }
 }
 

@@ -11,14 +11,17 @@
 //! and memory) and of different devices (kind and memory) that are free.
 
 use crate::{
-    action::{Action, Grant, TrialState},
+    action::{Action, GangPlace, Grant, TrialState},
     event::DeviceKind,
     refs::{SweepId, TrialRef, WorkerId},
     state::{Out, State},
     sweep::{Lane, QueueKey},
     trial::Lease,
 };
-use spotsweep_proto::ids::Epoch;
+use spotsweep_proto::{
+    gang::{Generation, Shares},
+    ids::Epoch,
+};
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
@@ -34,7 +37,7 @@ type Class = (Lane, u64);
 /// A free device: whether its worker was warned, leases that it holds, its index, its worker. Warned workers come
 /// last. Index before worker, so that workers get one lease each before one gets a second on another of its
 /// devices.
-type SlotKey = (bool, u32, u16, WorkerId);
+pub(crate) type SlotKey = (bool, u32, u16, WorkerId);
 
 /// Queues and free slots.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,14 +59,26 @@ pub(crate) fn fits(demand: Demand, kind: DeviceKind, memory_bytes: u64) -> bool 
 }
 
 impl Placement {
-    /// The least loaded free device that satisfies the demand, on another worker than `avoid`.
-    fn best_slot(&self, demand: Demand, avoid: Option<WorkerId>) -> Option<(SlotKey, Class)> {
+    /// The least loaded free device that satisfies the demand, on another worker than `avoid`, and does not satisfy any
+    /// demand that is `kept` for.
+    fn best_slot(&self, demand: Demand, avoid: Option<WorkerId>, kept: &[Demand]) -> Option<SlotKey> {
         self.classes_for(demand)
-            .filter_map(|(class, slots)| {
-                let slot = slots.iter().find(|(_, _, _, worker)| Some(*worker) != avoid)?;
-                Some((*slot, *class))
+            .filter(|((kind, memory), _)| {
+                !kept.iter().any(|(lane, least)| lane.includes(*kind) && memory >= least)
             })
+            .filter_map(|(_, slots)| slots.iter().find(|(_, _, _, worker)| Some(*worker) != avoid))
             .min()
+            .copied()
+    }
+
+    /// Idle devices of workers that were not warned, which satisfy the demand, in order.
+    pub(crate) fn idle_unnoticed_slots(&self, demand: Demand) -> Vec<SlotKey> {
+        let mut slots: Vec<SlotKey> = self
+            .classes_for(demand)
+            .flat_map(|(_, slots)| slots.iter().take_while(|slot| is_idle_unnoticed(slot)).copied())
+            .collect();
+        slots.sort_unstable();
+        slots
     }
 
     /// Classes of free devices that satisfy the demand.
@@ -108,7 +123,17 @@ pub(crate) struct Choice {
     sweep: SweepId,
     /// `None`: the sweep's next trial without a record.
     number: Option<u32>,
-    slot: SlotKey,
+    /// One, or those of a gang.
+    slots: Vec<SlotKey>,
+}
+
+/// What is looked for, for a moment: who is next, and what is kept for whom.
+#[derive(Default)]
+struct Search {
+    /// Lanes that cannot be served now.
+    blocked: Vec<QueueKey>,
+    /// Demands of gangs whose patience is over.
+    kept: Vec<Demand>,
 }
 
 impl State {
@@ -120,7 +145,7 @@ impl State {
         }
         let noticed = self.is_noticed(id);
         for (index, slot) in (0..).zip(&worker.devices) {
-            if slot.credits > 0 {
+            if slot.credits > 0 && !slot.ganged {
                 let class = class_of(slot.device.kind, slot.device.memory_bytes);
                 self.placement.free.entry(class).or_default().insert((noticed, slot.load, index, id));
             }
@@ -133,7 +158,7 @@ impl State {
         let noticed = self.is_noticed(id);
         let Some(worker) = self.workers.get(&id) else { return };
         for (index, slot) in (0..).zip(&worker.devices) {
-            if slot.credits > 0 {
+            if slot.credits > 0 && !slot.ganged {
                 let class = class_of(slot.device.kind, slot.device.memory_bytes);
                 self.placement.remove_slot(class, (noticed, slot.load, index, id));
             }
@@ -168,53 +193,120 @@ impl State {
     /// Grants leases while there are trials that wait and slots that they fit.
     pub(crate) fn place(&mut self, out: &mut Out<'_>) {
         while !self.placement.free.is_empty() && !self.placement.queues.is_empty() {
-            let Some(choice) = self.choose() else { return };
+            let Some(choice) = self.choose() else { break };
             self.grant(&choice, out);
         }
+        self.note_short(out);
     }
 
     /// The next lease to grant.
     pub(crate) fn choose(&self) -> Option<Choice> {
-        let mut blocked = Vec::new();
-        loop {
-            let (key, demand) = self
-                .placement
-                .queues
-                .iter()
-                .filter(|(demand, _)| self.placement.best_slot(**demand, None).is_some())
-                .filter_map(|(demand, queue)| {
-                    Some((*queue.iter().find(|key| !blocked.contains(*key))?, *demand))
-                })
-                .min()?;
-            let choice = self.choose_in(key, demand);
+        let mut search = Search::default();
+        while let Some((key, demand)) = self.next_in_order(&search) {
+            let choice = self.choose_in(key, demand, &search.kept);
             if choice.is_some() {
                 return choice;
             }
-            blocked.push(key);
+            if self.is_patience_over(key.2, demand) {
+                search.kept.push(demand);
+            }
+            search.blocked.push(key);
+        }
+        None
+    }
+
+    /// The lane that is served next, among those for which any device is free. Gangs whose patience is over go before
+    /// others of their priority.
+    fn next_in_order(&self, search: &Search) -> Option<(QueueKey, Demand)> {
+        let unblocked = |key: &QueueKey| !search.blocked.contains(key);
+        let first = self
+            .placement
+            .queues
+            .iter()
+            .filter(|(demand, _)| self.placement.best_slot(**demand, None, &search.kept).is_some())
+            .filter_map(|(demand, queue)| Some((*queue.iter().find(|key| unblocked(key))?, *demand)))
+            .min();
+        let gang = self
+            .waiting_gangs()
+            .filter(|(key, demand)| unblocked(key) && self.is_patience_over(key.2, *demand))
+            .min();
+        match (first, gang) {
+            (Some(first), Some(gang)) => Some(if gang.0.0 <= first.0.0 { gang } else { first }),
+            (first, _) => first,
         }
     }
 
     /// The first trial of a lane that can be placed.
-    fn choose_in(&self, key: QueueKey, demand: Demand) -> Option<Choice> {
+    fn choose_in(&self, key: QueueKey, demand: Demand, kept: &[Demand]) -> Option<Choice> {
         let (_, _, id, _, lane) = key;
         let sweep = self.sweep(id)?;
+        let workers = sweep.spec.resources.workers;
+        if workers.is_gang() {
+            let ready = sweep.ready[lane as usize].first().copied();
+            if ready.is_none() && (lane != sweep.fresh_lane() || !sweep.has_fresh()) {
+                return None;
+            }
+            let slots = self.gang_slots(demand, workers.min as usize, workers.max as usize, &[])?;
+            return Some(Choice { sweep: id, number: ready, slots });
+        }
         for &number in sweep.ready[lane as usize].iter().take(LOOK_AHEAD) {
             let avoid = sweep.trials.get(number)?.avoid;
-            let mut slot = self.placement.best_slot(demand, avoid);
+            let mut slot = self.placement.best_slot(demand, avoid, kept);
             if let (None, Some(avoid)) = (slot, avoid)
                 && !self.fits_elsewhere(demand, avoid)
             {
-                slot = self.placement.best_slot(demand, None);
+                slot = self.placement.best_slot(demand, None, kept);
             }
-            if let Some((slot, _)) = slot {
-                return Some(Choice { sweep: id, number: Some(number), slot });
+            if let Some(slot) = slot {
+                return Some(Choice { sweep: id, number: Some(number), slots: vec![slot] });
             }
         }
         if lane != sweep.fresh_lane() || !sweep.has_fresh() {
             return None;
         }
-        let (slot, _) = self.placement.best_slot(demand, None)?;
-        Some(Choice { sweep: id, number: None, slot })
+        let slot = self.placement.best_slot(demand, None, kept)?;
+        Some(Choice { sweep: id, number: None, slots: vec![slot] })
+    }
+
+    /// Whether a sweep's gangs have waited so long that devices are kept for them, and could ever have enough.
+    fn is_patience_over(&self, id: SweepId, demand: Demand) -> bool {
+        let Some(since) = self.short.get(&id) else { return false };
+        self.now.seconds_since(*since) >= self.config.gang_patience_s
+            && self
+                .sweep(id)
+                .is_some_and(|sweep| self.could_gather(demand, sweep.spec.resources.workers.min as usize))
+    }
+
+    /// Whether what satisfies the demand is kept for a gang that waits.
+    pub(crate) fn is_reserved(&self, (lane, _): Demand) -> bool {
+        self.waiting_gangs().any(|(key, demand)| {
+            self.is_patience_over(key.2, demand) && (demand.0.includes(lane) || lane.includes(demand.0))
+        })
+    }
+
+    /// Lanes with gangs that wait for workers, and what they need.
+    fn waiting_gangs(&self) -> impl Iterator<Item = (QueueKey, Demand)> {
+        let queues = self.has_gangs.then_some(&self.placement.queues).into_iter().flatten();
+        let lanes = queues.flat_map(|(demand, queue)| queue.iter().map(|key| (*key, *demand)));
+        lanes.filter(|(key, _)| self.sweep(key.2).is_some_and(|sweep| sweep.spec.resources.workers.is_gang()))
+    }
+
+    /// The first trial in order that waits: its priority, what it needs, and of how many workers.
+    pub(crate) fn first_waiting(&self) -> Option<(i32, Demand, usize)> {
+        let first =
+            |(demand, queue): (&Demand, &BTreeSet<QueueKey>)| queue.first().map(|key| (*key, *demand));
+        let (key, demand) = self.placement.queues.iter().filter_map(first).min()?;
+        let sweep = self.sweep(key.2)?;
+        Some((sweep.spec.priority, demand, sweep.spec.resources.workers.min as usize))
+    }
+
+    /// Notes which sweeps have gangs that wait for more workers than are idle, and since when.
+    fn note_short(&mut self, out: &Out<'_>) {
+        let waiting: BTreeSet<SweepId> = self.waiting_gangs().map(|(key, _)| key.2).collect();
+        self.short.retain(|id, _| waiting.contains(id));
+        for id in waiting {
+            self.short.entry(id).or_insert(out.at);
+        }
     }
 
     /// Whether a worker other than `avoid`, busy or not, has a device for this demand.
@@ -227,12 +319,17 @@ impl State {
     }
 
     fn grant(&mut self, choice: &Choice, out: &mut Out<'_>) {
-        let &Choice { sweep: id, number, slot: (_, _, device, worker_id) } = choice;
+        let Choice { sweep: id, number, slots } = choice;
+        let Some(&(_, _, device, worker_id)) = slots.first() else { return };
         self.withdraw(worker_id);
-        let granted = self.grant_to(id, number, worker_id, device, out);
+        let granted = self.grant_to(*id, *number, worker_id, device, out);
         debug_assert!(granted.is_some(), "a choice is made of what is there");
         self.offer(worker_id);
-        self.requeue(id);
+        self.short.remove(id);
+        if let Some(trial_ref) = granted.filter(|trial_ref| self.workers_of(*trial_ref).is_gang()) {
+            self.begin_gang(trial_ref, slots, out);
+        }
+        self.requeue(*id);
     }
 
     fn grant_to(
@@ -242,7 +339,7 @@ impl State {
         worker_id: WorkerId,
         device: u16,
         out: &mut Out<'_>,
-    ) -> Option<()> {
+    ) -> Option<TrialRef> {
         let sweep = self.sweeps.get_mut(id.0 as usize)?;
         let worker = self.workers.get_mut(&worker_id)?;
         let session = worker.session()?;
@@ -271,10 +368,16 @@ impl State {
         self.totals.leases += 1;
         let expires_at = worker.expires_at;
         let interruption_mean_s = self.interruptions.mean_s();
-        let grant =
-            Grant { trial: trial_ref, epoch, attempt, expires_at, resume, gang: None, interruption_mean_s };
+        // A worker of a gang gets its rank when it is ready.
+        let workers = self.workers_of(trial_ref);
+        let gang = workers.is_gang().then(|| GangPlace {
+            generation: Generation(0),
+            rank: None,
+            shares: Shares::even(workers.max, 1),
+        });
+        let grant = Grant { trial: trial_ref, epoch, attempt, expires_at, resume, gang, interruption_mean_s };
         out.push(Action::Grant { session, device, grant });
-        Some(())
+        Some(trial_ref)
     }
 
     /// What a trial needs, for the explanation.

@@ -3,7 +3,7 @@
 use crate::{
     config::Config,
     engine::Engine,
-    refs::{SweepId, TrialRef},
+    refs::{SweepId, TrialRef, WorkerId},
     retention::best_of,
     state::{State, sweep_id},
     sweep::Sweep,
@@ -55,11 +55,12 @@ impl State {
         views.collect()
     }
 
-    /// What a worker holds; every one of its leases is also its trial's.
-    fn held(&self, worker: &Worker) -> Vec<HeldView> {
+    /// What a worker holds; every one of its leases is also its trial's, or a seat in its trial's gang.
+    fn held(&self, id: WorkerId, worker: &Worker) -> Vec<HeldView> {
         let held = worker.leases.iter().filter_map(|&trial| {
-            let lease = self.sweep(trial.sweep)?.trials.get(trial.number)?.lease.as_ref()?;
-            Some(HeldView { trial, device: lease.device })
+            let seat = self.gangs.get(&trial).and_then(|gang| gang.seats().find(|seat| seat.worker == id));
+            let lease = || Some(self.trial(trial)?.lease.as_ref()?.device);
+            Some(HeldView { trial, device: seat.map(|seat| seat.device).or_else(lease)? })
         });
         held.collect()
     }
@@ -90,8 +91,15 @@ impl Engine {
             || state.objects.next_due().is_some()
     }
 
+    /// When a gang has waited long enough for something that people wait for: sooner than the next tick is due, perhaps.
+    #[must_use]
+    pub fn next_gang_due(&self) -> Option<Time> {
+        let state = &self.state;
+        state.gangs.values().filter(|gang| !gang.is_formed()).filter_map(|gang| gang.due(&state.config)).min()
+    }
+
     /// The earliest moment at which a tick would do something besides renewing leases: a worker falls silent,
-    /// does not come back, is forgotten; a back-off ends; an object is deleted.
+    /// does not come back, is forgotten; a back-off ends; an object is deleted; a gang has waited long enough.
     #[must_use]
     pub fn next_due(&self) -> Option<Time> {
         let state = &self.state;
@@ -104,7 +112,8 @@ impl Engine {
         });
         let gone = state.gone.first().map(|(since, _)| since.after_s(state.config.forget_worker_s));
         let backoff = state.delayed.first().map(|(due, _)| *due);
-        workers.chain([gone, backoff, state.objects.next_due()].into_iter().flatten()).min()
+        let gangs = state.gangs.values().filter_map(|gang| gang.due(&state.config));
+        workers.chain(gangs).chain([gone, backoff, state.objects.next_due()].into_iter().flatten()).min()
     }
 
     /// The configuration.
@@ -196,7 +205,7 @@ impl Engine {
             joined_at: worker.joined_at,
             expires_at: worker.expires_at,
             applied_seq: worker.applied_seq.unwrap_or(0),
-            leases: self.state.held(worker),
+            leases: self.state.held(*id, worker),
             notice: self.state.notices.get(id).map(|known| (known.notice.clone(), known.at)),
         })
     }

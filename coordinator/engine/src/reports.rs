@@ -75,9 +75,10 @@ impl State {
 
     fn apply(&mut self, batch: &mut Batch<'_>, report: Report, out: &mut Out<'_>) {
         let Report { trial: trial_ref, epoch, body } = report;
+        let seated = self.gangs.get(&trial_ref).is_some_and(|gang| gang.has(batch.worker));
         let live = self.trial_mut(trial_ref).and_then(|trial| {
             let current = Epoch(trial.epoch) == epoch;
-            trial.lease.as_mut().filter(|lease| current && lease.worker == batch.worker)
+            trial.lease.as_mut().filter(|lease| current && (seated || lease.worker == batch.worker))
         });
         let Some(lease) = live else {
             return self.drop_stale(batch, trial_ref, epoch, &body, out);
@@ -103,12 +104,13 @@ impl State {
             }
             ReportBody::Finished { step, metrics, weights_digest, seconds } => {
                 self.begin(trial_ref, step, out);
+                self.promote(trial_ref, batch.worker);
                 self.finish(batch, trial_ref, step, &metrics, weights_digest, seconds, out);
             }
             ReportBody::Failed { step, kind, message, seconds } => {
                 self.begin(trial_ref, step, out);
                 self.reach_step(trial_ref, step);
-                self.fail(trial_ref, kind, message, seconds, out);
+                self.rank_failed(trial_ref, batch.worker, kind, message, seconds, out);
             }
             ReportBody::Released { step, seconds } => {
                 if started {
@@ -116,7 +118,7 @@ impl State {
                 }
                 let reason = RevokeReason::Paused;
                 let end = if paused { AttemptEnd::Revoked { reason } } else { AttemptEnd::Released };
-                self.take_back(trial_ref, end, Some(seconds), out);
+                self.lose_seat(trial_ref, batch.worker, end, Some(seconds), out);
             }
         }
     }

@@ -4,6 +4,7 @@
 use crate::{
     action::{Action, Record},
     config::Config,
+    gang::Gang,
     interruptions::Interruptions,
     notices::WorkerNotice,
     placement::Placement,
@@ -40,9 +41,12 @@ pub(crate) struct State {
     pub(crate) totals: Totals,
     /// Of what workers were warned.
     pub(crate) notices: BTreeMap<WorkerId, WorkerNotice>,
-    /// What was lost without notice. With the notices last of all that a snapshot holds, see
-    /// [`crate::Engine::restore`].
+    /// What was lost without notice.
     pub(crate) interruptions: Interruptions,
+    /// Trials that several workers train together, while they have their lease.
+    pub(crate) gangs: BTreeMap<TrialRef, Gang>,
+    /// Sweeps whose trials wait for more workers than are idle, since when.
+    pub(crate) short: BTreeMap<SweepId, Time>,
     #[serde(skip)]
     pub(crate) names: BTreeMap<SweepName, SweepId>,
     #[serde(skip)]
@@ -53,6 +57,9 @@ pub(crate) struct State {
     pub(crate) label_index: BTreeMap<(WorkerName, DeviceName), Label>,
     #[serde(skip)]
     pub(crate) placement: Placement,
+    /// Whether any sweep ever wanted gangs.
+    #[serde(skip)]
+    pub(crate) has_gangs: bool,
 }
 
 /// Where a step writes what is to be done, and the time at which it happens.
@@ -87,11 +94,14 @@ impl State {
             totals: Totals::default(),
             notices: BTreeMap::new(),
             interruptions: Interruptions::default(),
+            gangs: BTreeMap::new(),
+            short: BTreeMap::new(),
             names: BTreeMap::new(),
             incarnations: BTreeMap::new(),
             sessions: BTreeMap::new(),
             label_index: BTreeMap::new(),
             placement: Placement::default(),
+            has_gangs: false,
         }
     }
 
@@ -99,6 +109,7 @@ impl State {
     pub(crate) fn rebuild(&mut self) {
         for (id, sweep) in (0..).map(SweepId).zip(&self.sweeps) {
             self.names.insert(sweep.name.clone(), id);
+            self.has_gangs |= sweep.spec.resources.workers.is_gang();
             for trial in sweep.trials.iter() {
                 for kept in &trial.kept {
                     self.objects.count_kept(&kept.reference);

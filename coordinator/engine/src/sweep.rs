@@ -43,6 +43,11 @@ impl Lane {
         }
     }
 
+    /// Whether it takes all that the other takes.
+    pub(crate) fn includes(self, other: Self) -> bool {
+        self == Self::Any || self == other
+    }
+
     pub(crate) fn takes(self, kind: DeviceKind) -> bool {
         match self {
             Self::Any => true,

@@ -207,6 +207,10 @@ impl Lease {
 
     /// Remembers a value of the objective.
     pub(crate) fn note_value(&mut self, step: u64, value: f64) {
+        // Every rank of a gang reports it.
+        if self.values.iter().any(|(at, _)| *at == step) {
+            return;
+        }
         if self.values.len() == REMEMBERED_VALUES {
             self.values.remove(0);
         }

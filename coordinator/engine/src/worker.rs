@@ -38,6 +38,8 @@ pub(crate) struct Slot {
     pub(crate) credits: u32,
     /// Leases that it holds.
     pub(crate) load: u32,
+    /// It carries a rank of a gang, behind which nothing queues.
+    pub(crate) ganged: bool,
 }
 
 /// Whether a worker can be reached.

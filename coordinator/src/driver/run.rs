@@ -155,6 +155,10 @@ impl Driver {
             let room = COMMIT_EVENTS.saturating_sub(self.group.events) as usize;
             let takes_inputs = room > 0 && self.group.payload.len() < COMMIT_BYTES && !self.shutting_down;
             let takes_ticks = !self.is_stalled() && self.engine.wants_tick() && !self.shutting_down;
+            // A moment that is past was the last tick's.
+            let now = self.clock.now();
+            let gang_due = self.engine.next_gang_due().filter(|due| takes_ticks && *due > now);
+            let gang_due_s = gang_due.map_or(0.0, |due| due.seconds_since(now));
             tokio::select! {
                 biased;
                 outcome = self.outcomes.recv() => match outcome {
@@ -166,6 +170,9 @@ impl Driver {
                 _ = ticks.tick(), if takes_ticks => {
                     let heard = self.sessions.take_heard();
                     self.take(Event::Tick { heard });
+                }
+                () = tokio::time::sleep(Duration::from_secs_f64(gang_due_s)), if gang_due.is_some() => {
+                    self.take(Event::Tick { heard: self.sessions.take_heard() });
                 }
                 count = self.inputs.recv_many(&mut inbox, room), if takes_inputs => {
                     // Zero: every handle is gone.

@@ -1,6 +1,6 @@
 //! The words of an explanation: how each reason reads.
 
-use super::{EndView, Explanation, Need, Reason};
+use super::{EndView, Explanation, GangView, Need, Reason};
 use crate::{action::RevokeReason, event::DeviceKind, time::Time, trial::BriefEnd, views::FailureView};
 use spotsweep_proto::{
     ids::{DeviceName, WorkerName},
@@ -97,6 +97,24 @@ impl fmt::Display for Need {
     }
 }
 
+impl fmt::Display for GangView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { make_up, ranks, joining, leaving, stands } = self;
+        let listed =
+            |names: &[WorkerName]| names.iter().map(WorkerName::as_str).collect::<Vec<_>>().join(", ");
+        match ranks.len() {
+            0 => f.write_str("its workers prepare")?,
+            _ => write!(f, "{stands} on {} (make-up {make_up})", listed(ranks))?,
+        }
+        for (names, what) in [(joining, "join"), (leaving, "leave")] {
+            if !names.is_empty() {
+                write!(f, "; to {what}: {}", listed(names))?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Explanation {
     fn ago(&self, at: Time) -> String {
         format!("{:.0} s ago", self.now.seconds_since(at))
@@ -154,6 +172,13 @@ impl Explanation {
                     n => write!(f, "; {n} trials of its sweep go before it"),
                 }
             }
+            Reason::Gathers { workers, devices, idle, kept } => {
+                write!(f, "it needs {workers} workers at once; of the {devices} that fit {idle} are idle")?;
+                if *kept {
+                    f.write_str(", and what becomes idle is kept for it")?;
+                }
+                Ok(())
+            }
             Reason::Avoids { worker } => {
                 write!(f, "only {worker} is free, where it just failed; it waits for another worker")
             }
@@ -178,6 +203,7 @@ impl Explanation {
                 disconnected_since,
                 revoked,
                 notice,
+                gang,
             } => {
                 match started_at {
                     Some(at) => write!(f, "on {worker} {device}, started {}", self.ago(*at))?,
@@ -186,6 +212,9 @@ impl Explanation {
                 match total_steps {
                     0 => write!(f, ", step {step}")?,
                     total => write!(f, ", step {step} of {total}")?,
+                }
+                if let Some(gang) = gang {
+                    write!(f, "; {gang}")?;
                 }
                 if let Some(since) = disconnected_since {
                     write!(f, "; the worker's connection broke {}", self.ago(*since))?;

@@ -4,6 +4,7 @@
 mod clients;
 mod connections;
 mod explanations;
+mod gangs;
 mod leases;
 mod notices;
 mod placing;

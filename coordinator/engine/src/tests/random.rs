@@ -2,15 +2,17 @@
 //! engine said agrees with what a bystander counts.
 
 use super::*;
+use crate::event::GangNews;
 use proptest::prelude::*;
+use spotsweep_proto::gang::Generation;
 use spotsweep_proto::notice::{Notice, NoticeKind, NoticeSource};
 use std::collections::BTreeSet;
 
-const WORKERS: usize = 3;
+const WORKERS: usize = 4;
 
 #[derive(Debug, Clone)]
 enum Op {
-    Submit { trials: u32, priority: i32, cuda: bool, target: bool },
+    Submit { trials: u32, priority: i32, cuda: bool, target: bool, gang: Option<(u32, u32)> },
     Control { sweep: u8, number: Option<u8>, command: Command },
     Join { worker: usize, forget: bool },
     NewLife { worker: usize },
@@ -21,8 +23,22 @@ enum Op {
     Disconnect { worker: usize },
     Leave { worker: usize },
     Notice { worker: usize, rebalance: bool },
+    Gang { worker: usize, lease: u8, news: GangKind },
     Tick { seconds: u8, heard: u8 },
     Restart,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum GangKind {
+    Ready,
+    Formed {
+        ahead: u8,
+    },
+    Broken {
+        ahead: u8,
+    },
+    /// Of an older make-up.
+    Late,
 }
 
 #[derive(Debug, Clone)]
@@ -47,6 +63,15 @@ fn commands() -> impl Strategy<Value = Command> {
     prop_oneof![3 => Just(Command::Pause), 4 => Just(Command::Resume), 1 => Just(Command::Cancel)]
 }
 
+fn gang_kinds() -> impl Strategy<Value = GangKind> {
+    prop_oneof![
+        4 => Just(GangKind::Ready),
+        3 => (0u8..3).prop_map(|ahead| GangKind::Formed { ahead }),
+        2 => (0u8..3).prop_map(|ahead| GangKind::Broken { ahead }),
+        1 => Just(GangKind::Late),
+    ]
+}
+
 fn report_kinds() -> impl Strategy<Value = ReportKind> {
     prop_oneof![
         3 => Just(ReportKind::Started),
@@ -67,8 +92,10 @@ fn report_kinds() -> impl Strategy<Value = ReportKind> {
 fn ops() -> impl Strategy<Value = Op> {
     let worker = 0..WORKERS;
     prop_oneof![
-        2 => (1u32..12, -1i32..2, any::<bool>(), any::<bool>())
-            .prop_map(|(trials, priority, cuda, target)| Op::Submit { trials, priority, cuda, target }),
+        2 => (1u32..12, -1i32..2, any::<bool>(), any::<bool>(), proptest::option::of((1u32..4, 0u32..3)))
+            .prop_map(|(trials, priority, cuda, target, gang)| Op::Submit { trials, priority, cuda, target, gang }),
+        14 => (worker.clone(), any::<u8>(), gang_kinds())
+            .prop_map(|(worker, lease, news)| Op::Gang { worker, lease, news }),
         2 => (0u8..4, proptest::option::of(0u8..14), commands())
             .prop_map(|(sweep, number, command)| Op::Control { sweep, number, command }),
         4 => (worker.clone(), any::<bool>()).prop_map(|(worker, forget)| Op::Join { worker, forget }),
@@ -106,6 +133,7 @@ struct Play {
     /// Credits as the newest `Ready` said, less the grants since.
     credits: BTreeMap<(SessionId, u16), u32>,
     epochs: BTreeMap<TrialRef, Epoch>,
+    generations: BTreeMap<(TrialRef, Epoch), Generation>,
     points: BTreeMap<TrialRef, u64>,
     results: BTreeSet<TrialRef>,
 }
@@ -119,6 +147,7 @@ impl Play {
             answers: Vec::new(),
             credits: BTreeMap::new(),
             epochs: BTreeMap::new(),
+            generations: BTreeMap::new(),
             points: BTreeMap::new(),
             results: BTreeSet::new(),
         }
@@ -143,7 +172,8 @@ impl Play {
                 let credits = self.credits.get_mut(&(*session, *device)).expect("credits were said");
                 *credits = credits.checked_sub(1).expect("credits are never exceeded");
                 let old = self.epochs.insert(grant.trial, grant.epoch);
-                assert!(old.is_none_or(|old| old < grant.epoch), "epochs strictly grow");
+                let shared = grant.gang.is_some() && old == Some(grant.epoch);
+                assert!(shared || old.is_none_or(|old| old < grant.epoch), "epochs strictly grow");
                 let lease = Held { trial: grant.trial, epoch: grant.epoch };
                 let player = self.players.iter_mut().find(|player| player.session == Some(*session));
                 // Without a player it is a former life, whose connection nobody has noticed to be dead.
@@ -166,6 +196,14 @@ impl Play {
             Action::Record(Record::Result { trial, .. }) => {
                 assert!(self.results.insert(*trial), "a trial has one result");
             }
+            Action::Regang { trial, epoch, place, .. } => {
+                let old = self.generations.insert((*trial, *epoch), place.generation);
+                assert!(old.is_none_or(|old| old <= place.generation), "generations grow");
+                assert!(
+                    place.rank.is_none_or(|rank| !place.shares.of(rank).is_empty()),
+                    "every rank has shards"
+                );
+            }
             Action::Reply { .. }
             | Action::Welcome { .. }
             | Action::Renew { .. }
@@ -179,10 +217,14 @@ impl Play {
         self.world.next_request += 1;
         let request = RequestId(self.world.next_request);
         match op {
-            Op::Submit { trials, priority, cuda, target } => {
+            Op::Submit { trials, priority, cuda, target, gang } => {
                 let mut spec = SweepSpec { priority, ..spec(trials) };
                 if cuda {
                     spec.resources.device = DeviceRequest::Cuda;
+                }
+                if let Some((min, more)) = gang {
+                    spec.train.shards = 8;
+                    spec.resources.workers = Workers { min, max: min + more };
                 }
                 spec.objective.as_mut().unwrap().target = target.then_some(0.99);
                 self.step(Event::Submit { request, token: u128::from(request.0), spec: Box::new(spec) });
@@ -207,6 +249,7 @@ impl Play {
                 }
             }
             Op::Report { worker, lease, kind } => self.report(worker, lease, &kind),
+            Op::Gang { worker, lease, news } => self.gang(worker, lease, news),
             Op::Repeat { worker } => {
                 let player = &self.players[worker];
                 if let (Some(session), Some(batch)) = (player.session, player.last.clone()) {
@@ -279,6 +322,26 @@ impl Play {
         let keep = keep.expect("every hello is welcomed");
         self.players[worker].held.retain(|(held, _)| keep.contains(&(held.trial, held.epoch)));
         assert_eq!(self.players[worker].held.len(), keep.len(), "kept leases are held leases");
+    }
+
+    fn gang(&mut self, worker: usize, lease: u8, news: GangKind) {
+        let player = &self.players[worker];
+        let Some(session) = player.session else { return };
+        if player.held.is_empty() {
+            return;
+        }
+        let (held, _) = player.held[usize::from(lease) % player.held.len()];
+        let newest = self.generations.get(&(held.trial, held.epoch)).copied().unwrap_or_default();
+        let step = self.world.engine.trial(held.trial).unwrap().step;
+        let broken = || GangNews::Broken { message: "a peer is gone".to_owned() };
+        let (generation, ahead, news) = match news {
+            GangKind::Ready => (newest, 0, GangNews::Ready),
+            GangKind::Formed { ahead } => (newest, ahead, GangNews::Formed),
+            GangKind::Broken { ahead } => (newest, ahead, broken()),
+            GangKind::Late => (Generation(newest.0.saturating_sub(1)), 0, broken()),
+        };
+        let (trial, epoch, step) = (held.trial, held.epoch, step + u64::from(ahead));
+        self.step(Event::Gang { session, trial, epoch, generation, step, news });
     }
 
     fn report(&mut self, worker: usize, lease: u8, kind: &ReportKind) {

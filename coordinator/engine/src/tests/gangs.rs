@@ -1,0 +1,329 @@
+//! Several workers and one trial: who gets a seat, when the make-up changes, and that each report counts once.
+
+use super::*;
+use crate::{action::GangPlace, event::GangNews, explain::Reason};
+use spotsweep_proto::{
+    gang::Generation,
+    notice::{Notice, NoticeKind, NoticeSource},
+};
+
+fn gang_spec(trials: u32, min: u32, max: u32) -> SweepSpec {
+    let mut spec = spec(trials);
+    spec.train.shards = 8;
+    spec.resources.workers = Workers { min, max };
+    spec
+}
+
+impl World {
+    fn news(&mut self, session: SessionId, lease: Held, generation: u64, step: u64, news: GangNews) {
+        let generation = Generation(generation);
+        self.step(Event::Gang { session, trial: lease.trial, epoch: lease.epoch, generation, step, news });
+    }
+
+    fn gang_ready(&mut self, session: SessionId, lease: Held) {
+        self.news(session, lease, 0, 0, GangNews::Ready);
+    }
+
+    fn broken(&mut self, session: SessionId, lease: Held, generation: u64, step: u64) {
+        self.news(
+            session,
+            lease,
+            generation,
+            step,
+            GangNews::Broken { message: "a peer is gone".to_owned() },
+        );
+    }
+
+    /// What the newest step told whom about its place.
+    fn places(&self) -> Vec<(SessionId, GangPlace)> {
+        let places = self.actions.iter().filter_map(|action| match action {
+            Action::Regang { session, place, .. } => Some((*session, place.clone())),
+            _ => None,
+        });
+        places.collect()
+    }
+
+    /// The same: generation and rank of each.
+    fn ranks(&self) -> Vec<(SessionId, u64, Option<u32>)> {
+        self.places().into_iter().map(|(session, place)| (session, place.generation.0, place.rank)).collect()
+    }
+
+    /// A gang of these workers, which trains.
+    fn gang(&mut self, sessions: &[SessionId]) -> Held {
+        let grants = self.granted();
+        assert_eq!(grants.len(), sessions.len(), "{grants:?}");
+        let lease = Held { trial: grants[0].2.trial, epoch: grants[0].2.epoch };
+        for session in sessions {
+            self.gang_ready(*session, lease);
+        }
+        for session in sessions {
+            self.news(*session, lease, 1, 0, GangNews::Formed);
+            self.started(*session, lease);
+        }
+        lease
+    }
+}
+
+#[test]
+fn a_gang_gets_its_least_number_at_once_or_nothing() {
+    let mut world = World::new();
+    let a = world.join("a", 2);
+    world.submit(gang_spec(1, 2, 3));
+    assert!(world.granted().is_empty());
+    let b = world.join("b", 2);
+    let grants = world.granted();
+    assert_eq!(grants.iter().map(|(session, _, _)| *session).collect::<Vec<_>>(), [a, b]);
+    assert!(grants.iter().all(|(_, _, grant)| grant.epoch == grants[0].2.epoch && grant.attempt == 1));
+    assert!(grants.iter().all(|(_, _, grant)| grant.gang.as_ref().is_some_and(|place| place.rank.is_none())));
+}
+
+#[test]
+fn ranks_are_told_when_all_are_ready_or_enough_have_waited_for_the_others() {
+    let mut world = World::new();
+    let sessions = ["a", "b", "c"].map(|name| world.join(name, 2));
+    world.submit(gang_spec(1, 2, 3));
+    let (_, _, grant) = world.granted().remove(0);
+    let lease = Held { trial: grant.trial, epoch: grant.epoch };
+    world.gang_ready(sessions[0], lease);
+    world.gang_ready(sessions[2], lease);
+    assert!(world.places().is_empty());
+    world.tick_for(5, &sessions);
+    assert_eq!(world.ranks(), [(sessions[0], 1, Some(0)), (sessions[2], 1, Some(1))]);
+    let place = world.places().remove(1).1;
+    assert_eq!(place.shares.of(1), 4..8);
+    // The third joins when it is ready, once the others train.
+    world.gang_ready(sessions[1], lease);
+    assert!(world.places().is_empty());
+    world.news(sessions[0], lease, 1, 0, GangNews::Formed);
+    let expected = [(sessions[0], 2, Some(0)), (sessions[2], 2, Some(1)), (sessions[1], 2, Some(2))];
+    assert_eq!(world.ranks(), expected);
+}
+
+#[test]
+fn what_every_rank_reports_counts_once() {
+    let mut world = World::new();
+    let sessions = ["a", "b"].map(|name| world.join(name, 2));
+    world.submit(gang_spec(1, 2, 2));
+    world.join("c", 0);
+    // The grants were made when the second worker joined.
+    let mut world = World::new();
+    world.submit(gang_spec(1, 2, 2));
+    let a = world.join("a", 2);
+    let b = world.join("b", 2);
+    assert_ne!(a, sessions[1]);
+    let lease = world.gang(&[a, b]);
+    for step in [10, 20] {
+        world.progress(a, lease, step, 0.5);
+        world.progress(b, lease, step, 0.5);
+    }
+    world.checkpoint(a, lease, 20, true);
+    world.finished(a, lease);
+    assert_eq!(world.revoked(), [(lease.trial, RevokeReason::NotNeeded)], "the other one is let go");
+    let points = world.records.iter().filter(|record| matches!(record, Record::Point { .. })).count();
+    let starts =
+        world.records.iter().filter(|record| matches!(record, Record::AttemptStarted { .. })).count();
+    assert_eq!((points, starts), (2, 1));
+    assert_eq!(world.trial(lease.trial).state, TrialState::Completed);
+    assert!(world.engine.workers().all(|worker| worker.leases.is_empty()));
+}
+
+#[test]
+fn the_ranks_that_are_left_go_on_as_soon_as_each_has_said_that_the_gang_broke() {
+    let mut world = World::new();
+    world.submit(gang_spec(1, 2, 3));
+    let sessions = [world.join("a", 2), world.join("b", 2)];
+    let lease = world.gang(&sessions);
+    let c = world.join("c", 2);
+    world.tick_for(5, &[sessions[0], sessions[1], c]);
+    assert_eq!(world.granted().len(), 1, "an idle worker gets a seat after a while");
+    world.gang_ready(c, lease);
+    for session in [sessions[0], sessions[1], c] {
+        world.news(session, lease, 2, 30, GangNews::Formed);
+    }
+    // The first rank dies.
+    world.step(Event::Disconnected { session: sessions[0] });
+    world.broken(c, lease, 2, 41);
+    assert!(world.places().is_empty(), "another one is heard");
+    world.broken(sessions[1], lease, 2, 40);
+    assert_eq!(world.ranks(), [(sessions[1], 3, Some(0)), (c, 3, Some(1))]);
+    assert_eq!(world.trial(lease.trial).attempts, 1, "the attempt goes on");
+    // What the lost one still says is stale.
+    let again = world.rejoin(sessions[0], "a", &[lease]);
+    let stale = world.engine.totals().stale_reports;
+    world.progress(again, lease, 99, 0.5);
+    assert_eq!(world.engine.totals().stale_reports, stale + 1);
+    world.progress(sessions[1], lease, 50, 0.5);
+    assert_eq!(world.trial(lease.trial).step, 50);
+}
+
+#[test]
+fn a_rank_that_stalls_is_left_behind_and_told_so() {
+    let mut world = World::new();
+    world.submit(gang_spec(1, 1, 2));
+    let a = world.join("a", 2);
+    let lease = world.lease();
+    world.gang_ready(a, lease);
+    world.news(a, lease, 1, 0, GangNews::Formed);
+    let b = world.join("b", 2);
+    world.tick_for(6, &[a, b]);
+    world.gang_ready(b, lease);
+    for session in [a, b] {
+        world.news(session, lease, 2, 5, GangNews::Formed);
+    }
+    world.broken(a, lease, 2, 9);
+    assert!(world.places().is_empty());
+    world.tick_for(1, &[a, b]);
+    assert_eq!(world.ranks(), [(a, 3, Some(0))]);
+    assert_eq!(world.revoked(), [(lease.trial, RevokeReason::NotNeeded)]);
+}
+
+#[test]
+fn a_gang_with_too_few_workers_stores_its_state_and_holds_nothing() {
+    let mut world = World::new();
+    world.submit(gang_spec(1, 2, 2));
+    let (a, b) = (world.join("a", 2), world.join("b", 2));
+    let lease = world.gang(&[a, b]);
+    world.step(Event::Left { session: a });
+    assert_eq!(world.revoked(), [(lease.trial, RevokeReason::Moved)], "stop with a checkpoint");
+    world.checkpoint(b, lease, 33, false);
+    world.released(b, lease, 33);
+    assert_eq!(world.trial(lease.trial).state, TrialState::Pending);
+    world.ready(b, 0, 2);
+    assert!(world.granted().is_empty());
+    let why = world.engine.explain(lease.trial, world.now).unwrap();
+    assert!(why.to_string().contains("2 workers at once"), "{why}");
+    world.join("c", 2);
+    let grants = world.granted();
+    assert_eq!(grants.len(), 2);
+    assert!(grants.iter().all(|(_, _, grant)| grant.resume.as_ref().is_some_and(|from| from.step == 33)));
+}
+
+#[test]
+fn a_lost_rank_is_replaced_at_once_where_a_worker_is_idle() {
+    let mut world = World::new();
+    world.submit(gang_spec(1, 2, 2));
+    let (a, b) = (world.join("a", 2), world.join("b", 2));
+    let lease = world.gang(&[a, b]);
+    let c = world.join("c", 2);
+    world.step(Event::Left { session: a });
+    assert_eq!(world.granted().iter().map(|(session, _, _)| *session).collect::<Vec<_>>(), [c]);
+    assert!(world.revoked().is_empty(), "the other one holds its state");
+    world.gang_ready(c, lease);
+    assert_eq!(world.ranks(), [(b, 2, Some(0)), (c, 2, Some(1))]);
+}
+
+#[test]
+fn a_trial_that_waits_gets_what_a_gang_has_beyond_its_least_number() {
+    let mut world = World::new();
+    world.submit(gang_spec(1, 1, 3));
+    // Both at once, so that the gang begins with both.
+    let mut world = World::new();
+    let (a, b) = (world.join("a", 1), world.join("b", 1));
+    world.submit(gang_spec(1, 1, 3));
+    let lease = world.gang(&[a, b]);
+    world.submit(SweepSpec { name: SweepName::new("single").unwrap(), ..spec(1) });
+    world.tick_for(5, &[a, b]);
+    assert_eq!(world.ranks(), [(a, 2, Some(0)), (b, 2, None)], "it leaves behind a step");
+    world.news(a, lease, 2, 7, GangNews::Formed);
+    world.released(b, lease, 7);
+    world.ready(b, 0, 1);
+    assert_eq!(world.lease().trial.sweep, SweepId(1));
+    assert_eq!(world.trial(lease.trial).interruptions, 0);
+}
+
+#[test]
+fn devices_that_become_idle_are_kept_for_a_gang_whose_patience_is_over() {
+    let mut world = World::new();
+    let (a, b) = (world.join("a", 1), world.join("b", 1));
+    world.submit(SweepSpec { name: SweepName::new("single").unwrap(), ..spec(100) });
+    let held: BTreeMap<SessionId, Held> = world
+        .granted()
+        .into_iter()
+        .map(|(session, _, grant)| (session, Held { trial: grant.trial, epoch: grant.epoch }))
+        .collect();
+    let gang = world.submit(gang_spec(1, 2, 2));
+    let next = |world: &mut World, session: SessionId, lease: Held| {
+        world.finished(session, lease);
+        world.ready(session, 0, 1);
+        world.granted().first().map(|(_, _, grant)| Held { trial: grant.trial, epoch: grant.epoch })
+    };
+    let on_a = next(&mut world, a, held[&a]).expect("others fill the gap");
+    world.tick_for(31, &[a, b]);
+    assert_eq!(next(&mut world, a, on_a), None, "kept for the gang");
+    let first = next(&mut world, b, held[&b]).expect("both are idle");
+    assert_eq!((first.trial.sweep, world.granted().len()), (gang, 2));
+}
+
+#[test]
+fn a_warned_rank_leaves_between_two_steps_where_the_gang_can_do_without_it() {
+    let mut world = World::new();
+    let (a, b) = (world.join("a", 1), world.join("b", 1));
+    world.submit(gang_spec(1, 1, 2));
+    let lease = world.gang(&[a, b]);
+    let notice = Notice::new(NoticeSource::Aws, NoticeKind::Terminate, Some(120.0));
+    world.step(Event::Noticed { session: a, notice });
+    assert_eq!(world.ranks(), [(b, 2, Some(0)), (a, 2, None)]);
+    world.progress(a, lease, 4, 0.5);
+    world.released(a, lease, 5);
+    world.progress(b, lease, 6, 0.5);
+    let view = world.trial(lease.trial);
+    assert_eq!((view.step, view.state, view.interruptions), (6, TrialState::Running, 0));
+}
+
+#[test]
+fn a_pause_stops_the_first_rank_with_a_checkpoint_and_lets_the_others_go() {
+    let mut world = World::new();
+    let (a, b) = (world.join("a", 1), world.join("b", 1));
+    world.submit(gang_spec(1, 2, 2));
+    let lease = world.gang(&[a, b]);
+    world.control(Target::Sweep(SweepId(0)), Command::Pause).unwrap();
+    let revoked: Vec<RevokeReason> = world.revoked().into_iter().map(|(_, reason)| reason).collect();
+    assert_eq!(revoked, [RevokeReason::NotNeeded, RevokeReason::Paused]);
+    world.checkpoint(a, lease, 8, false);
+    world.released(a, lease, 8);
+    assert_eq!(world.trial(lease.trial).state, TrialState::Paused);
+}
+
+#[test]
+fn ranks_that_cannot_reach_each_other_end_the_attempt_instead_of_trying_for_ever() {
+    let mut world = World::new();
+    let (a, b) = (world.join("a", 1), world.join("b", 1));
+    let mut spec = gang_spec(1, 2, 2);
+    spec.retry.max_failures = 1;
+    world.submit(spec);
+    let lease = world.gang(&[a, b]);
+    let mut generations = 0;
+    while world.trial(lease.trial).state == TrialState::Running {
+        generations += 1;
+        assert!(generations < 100);
+        world.broken(a, lease, generations, 0);
+        world.broken(b, lease, generations, 0);
+    }
+    let failure = world.trial(lease.trial).last_failure.unwrap();
+    assert!(failure.message.contains("cannot train together: a peer is gone"), "{failure:?}");
+}
+
+#[test]
+fn a_crash_of_one_rank_leaves_the_others_training_and_crashes_at_one_step_end_the_trial() {
+    let mut world = World::new();
+    let (a, b) = (world.join("a", 1), world.join("b", 1));
+    world.submit(gang_spec(1, 1, 2));
+    let lease = world.gang(&[a, b]);
+    world.failed(b, lease, FailureKind::Crashed);
+    assert_eq!(world.ranks(), [(a, 2, Some(0))]);
+    assert_eq!(world.trial(lease.trial).failures, 0);
+    world.failed(a, lease, FailureKind::Crashed);
+    assert_eq!(world.trial(lease.trial).failures, 1, "the last one's failure is the trial's");
+}
+
+#[test]
+fn a_rank_that_comes_back_is_told_its_place_again() {
+    let mut world = World::new();
+    let (a, b) = (world.join("a", 1), world.join("b", 1));
+    world.submit(gang_spec(1, 2, 2));
+    let lease = world.gang(&[a, b]);
+    world.step(Event::Disconnected { session: b });
+    let again = world.rejoin(b, "b", &[lease]);
+    assert_eq!(world.ranks(), [(again, 1, Some(1))]);
+    assert!(matches!(world.engine.explain(lease.trial, world.now).unwrap().reason, Reason::Leased { .. }));
+}
