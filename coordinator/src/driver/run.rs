@@ -67,6 +67,8 @@ struct Group {
 
 /// A group that the writer has.
 struct InFlight {
+    /// When its events were stamped.
+    at: Time,
     actions: Vec<Action>,
     records: Arc<Vec<Record>>,
     releases: Vec<Release>,
@@ -172,7 +174,8 @@ impl Driver {
                     self.take(Event::Tick { heard });
                 }
                 () = tokio::time::sleep(Duration::from_secs_f64(gang_due_s)), if gang_due.is_some() => {
-                    self.take(Event::Tick { heard: self.sessions.take_heard() });
+                    let heard = self.sessions.take_heard();
+                    self.take(Event::Tick { heard });
                 }
                 count = self.inputs.recv_many(&mut inbox, room), if takes_inputs => {
                     // Zero: every handle is gone.
@@ -279,7 +282,7 @@ impl Driver {
         let history = CommitHistory { seq, records: records.clone() };
         // A writer that has ended has said so, or says so next.
         let _ended = self.writer.jobs.send(Job::Commit(commit, history));
-        self.in_flight = Some(InFlight { actions, records, releases });
+        self.in_flight = Some(InFlight { at: self.clock.last(), actions, records, releases });
         if self.journal_bytes >= self.options.snapshot_every_bytes {
             self.snapshot();
         }
@@ -292,7 +295,7 @@ impl Driver {
     }
 
     fn committed(&mut self) {
-        let Some(InFlight { actions, records, releases }) = self.in_flight.take() else { return };
+        let Some(InFlight { at, actions, records, releases }) = self.in_flight.take() else { return };
         // The next group first: the disk works while we talk.
         self.dispatch();
         let now = self.clock.now();
@@ -316,7 +319,18 @@ impl Driver {
                 }
                 Action::Acknowledge { session, seq } => self.sessions.acknowledge(session, seq),
                 Action::DeleteObjects { digests } => {
-                    let _nobody = self.options.deletions.send(digests);
+                    // The engine remembers for a while what it had deleted, and refuses checkpoints that refer to it. Behind
+                    // a disk that was full for so long it is safer to leave the objects than to delete them late.
+                    let late_s = now.seconds_since(at);
+                    if late_s <= self.engine.config().remember_deleted_s / 2.0 {
+                        let _nobody = self.options.deletions.send(digests);
+                    } else {
+                        tracing::warn!(
+                            objects = digests.len(),
+                            late_s,
+                            "objects that nothing refers to are left in the store"
+                        );
+                    }
                 }
                 // Taken out by `take`.
                 Action::Record(_) => {}
