@@ -1,4 +1,5 @@
-//! Disasters on a seeded schedule: coordinator, agents and trainers are killed and stopped, and cut off from each other.
+//! Disasters on a seeded schedule: coordinator, agents and trainers are killed and stopped, and cut off from each other;
+//! machines are taken with a notice, which comes early or late or too late.
 //!
 //! What is done follows from the seed; what it meets depends on the machine. Disasters of different victims overlap.
 
@@ -22,6 +23,9 @@ const LONG_MS: Range<u64> = 7_000..12_000;
 const LONG_ONE_IN: u64 = 8;
 /// How long something that was killed is away, in milliseconds.
 const AWAY_MS: Range<u64> = 0..300;
+
+/// From a notice to the machine's end, in milliseconds.
+const NOTICE_MS: Range<u64> = 300..6_000;
 
 /// A storm.
 #[derive(Debug, Clone)]
@@ -68,6 +72,10 @@ enum End {
     Start,
     /// The victim goes on.
     Continue(Vec<i32>),
+    /// The machine is taken, and another comes in its place.
+    Taken,
+    /// Nothing is announced any more.
+    Calm,
     /// Traffic passes again, with what was held or without.
     Heal { breaks: bool },
 }
@@ -124,11 +132,11 @@ impl Raging<'_> {
     /// One disaster, unless its victim has one already.
     fn strike(&mut self) {
         let index = self.random.next_u64() as usize % self.cluster.agents();
-        let kind = self.random.next_u64() % 16;
-        let (away, pause) = (self.draw(&AWAY_MS), self.pause());
+        let kind = self.random.next_u64() % 18;
+        let (away, pause, notice) = (self.draw(&AWAY_MS), self.pause(), self.draw(&NOTICE_MS));
         let victim = match kind {
             0 | 1 => Victim::Coordinator,
-            2..=6 => Victim::Agent(index),
+            2..=6 | 16 | 17 => Victim::Agent(index),
             7..=9 => Victim::Trainer(index),
             _ => Victim::Network(index),
         };
@@ -175,6 +183,14 @@ impl Raging<'_> {
                 let Some(pid) = self.cluster.trainer_pid(index) else { return };
                 self.cluster.signal_trainer(index, Signal::SIGSTOP);
                 ("stop trainer", pause, End::Continue(vec![pid]))
+            }
+            16 => {
+                self.cluster.cloud(index).interrupt();
+                ("notice", notice, End::Taken)
+            }
+            17 => {
+                self.cluster.cloud(index).recommend_rebalance();
+                ("rebalance", notice, End::Calm)
             }
             _ => {
                 let (name, weather) = match kind {
@@ -228,7 +244,14 @@ impl Raging<'_> {
                 }
                 proxy.set(Weather::Clear);
             }
-            (Victim::Coordinator, End::Heal { .. }) => {}
+            (Victim::Agent(index), End::Taken) => {
+                self.cluster.kill_agent(index);
+                self.cluster.cloud(index).calm();
+                self.cluster.start_agent(index);
+            }
+            (Victim::Agent(index), End::Calm) => self.cluster.cloud(index).calm(),
+            (Victim::Coordinator, End::Heal { .. })
+            | (Victim::Coordinator | Victim::Trainer(_) | Victim::Network(_), End::Taken | End::Calm) => {}
             (_, End::Continue(pids)) => go_on(&pids),
         }
     }

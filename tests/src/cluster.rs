@@ -1,6 +1,6 @@
 //! A coordinator and its agents, as real processes on this machine.
 
-use crate::{binaries, proxy::Proxy, wait};
+use crate::{binaries, fake_metadata::FakeAws, proxy::Proxy, wait};
 use nix::{
     sys::signal::{Signal, kill as kill_process},
     unistd::Pid,
@@ -32,6 +32,8 @@ pub struct Cluster {
     agents: Vec<Option<Child>>,
     /// What agents reach the coordinator through, one each; none where they reach it themselves.
     proxies: Vec<Proxy>,
+    /// The cloud of each agent behind a proxy.
+    clouds: Vec<FakeAws>,
     lives: u32,
 }
 
@@ -41,11 +43,13 @@ impl Cluster {
         Self::start_after(|_| {}, agents, trainer, environment)
     }
 
-    /// As [`Self::start`], with a [`Proxy`] between each agent and the coordinator. Clients go past them.
+    /// As [`Self::start`], with a [`Proxy`] between each agent and the coordinator, past which clients go, and each agent
+    /// on a spot instance of a cloud of its own.
     pub fn start_behind_proxies(agents: usize, trainer: Trainer, environment: &[(&str, &str)]) -> Self {
         let mut cluster = Self::start(0, trainer, environment);
         for index in 0..agents {
             cluster.proxies.push(Proxy::start((Ipv4Addr::LOCALHOST, cluster.port).into()));
+            cluster.clouds.push(FakeAws::start());
             cluster.agents.push(None);
             cluster.start_agent(index);
         }
@@ -70,6 +74,7 @@ impl Cluster {
             coordinator: None,
             agents: Vec::new(),
             proxies: Vec::new(),
+            clouds: Vec::new(),
             lives: 0,
         };
         std::fs::create_dir(cluster.dir()).expect("the temporary folder is writable");
@@ -103,6 +108,14 @@ impl Cluster {
     /// If the cluster was started without.
     pub fn proxy(&self, index: usize) -> &Proxy {
         &self.proxies[index]
+    }
+
+    /// What agent `index` asks whether its machine will be taken.
+    ///
+    /// # Panics
+    /// If the cluster was started without proxies.
+    pub fn cloud(&self, index: usize) -> &FakeAws {
+        &self.clouds[index]
     }
 
     /// How many agents there are.
@@ -195,6 +208,8 @@ impl Cluster {
             .arg(trainer)
             .arg("--dir")
             .arg(self.folder.path().join(format!("scratch-{index}")))
+            .args(self.clouds.get(index).map(|_| ["--notices", "aws"]).into_iter().flatten())
+            .envs(self.clouds.get(index).map(|cloud| ("AWS_EC2_METADATA_SERVICE_ENDPOINT", cloud.url())))
             .args(arguments)
             .envs(self.environment.iter().map(|(k, v)| (k, v)))
             .envs(environment.iter().copied())

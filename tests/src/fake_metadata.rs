@@ -50,6 +50,11 @@ impl FakeAws {
         self.show("events/recommendations/rebalance", r#"{"noticeTime": "2026-10-27T08:22:00Z"}"#);
     }
 
+    /// Nothing is announced any more.
+    pub fn calm(&self) {
+        self.items.lock().expect("no panic").retain(|(path, _)| *path == "instance-life-cycle");
+    }
+
     fn show(&self, path: &'static str, text: &str) {
         self.items.lock().expect("no panic").push((path, text.to_owned()));
     }
