@@ -251,5 +251,6 @@ pub fn grant(
         params_json: params.to_string(),
         resume,
         interruption_mean_s: 3600.0,
+        gang: None,
     }
 }

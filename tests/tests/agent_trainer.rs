@@ -9,8 +9,8 @@ use spotsweep_proto::{
 use spotsweep_tests::fake_coordinator::{Conversation, FakeCoordinator, Seen, grant};
 use spotsweep_wire::v1::{self, FailureKind, from_worker::Message, report::Body};
 use spotsweep_worker::{
-    Agent, AgentConfig, AgentError, DataFolders, DeviceChoice, Drain, Machine, ProcessSettings,
-    ProcessTrainers,
+    Agent, AgentConfig, AgentError, DataFolders, DeviceChoice, Drain, GangAddress, GangSettings, Machine,
+    ProcessSettings, ProcessTrainers,
 };
 use std::{path::PathBuf, time::Duration};
 use tempfile::TempDir;
@@ -42,6 +42,10 @@ impl Bench {
             data: DataFolders::new(Some(folder.path().join("data"))),
             grace: Duration::from_secs(10),
             silence: Duration::from_secs(60),
+            gang: GangSettings {
+                address: GangAddress::Given("127.0.0.1".to_owned()),
+                timeout: Duration::from_secs(10),
+            },
             environment: environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
         };
         change(&mut settings);

@@ -2,6 +2,7 @@
 //! properly. All decisions are the session's.
 
 use crate::{
+    gang::GangWord,
     hello::hello,
     link::{Link, LinkError, LinkEvent},
     machine::Machine,
@@ -271,6 +272,10 @@ impl Running {
             match command {
                 Command::Start { device, attempt } => self.trainers[device].start(attempt),
                 Command::Stop { device, lease, how } => self.trainers[device].stop(lease, how),
+                Command::Regang { device, lease, place } => self.trainers[device].regang(lease, place),
+                Command::Answer { device, lease, id, value } => {
+                    self.trainers[device].answer(lease, id, value);
+                }
             }
         }
     }
@@ -330,6 +335,15 @@ impl Running {
                 self.session.revoked(lease, reason, now);
                 Ok(())
             }
+            Ok(FromCoordinator::Regang(lease, place)) => {
+                tracing::info!(%lease, generation = %place.generation, rank = ?place.rank, ranks = place.shares.ranks(), "the gang has a new make-up");
+                self.session.regang(lease, place, now);
+                Ok(())
+            }
+            Ok(FromCoordinator::StoreAnswer(lease, id, value)) => {
+                self.session.answered(lease, id, value);
+                Ok(())
+            }
             Ok(FromCoordinator::Acknowledged(seq)) => {
                 self.session.acknowledged(seq);
                 Ok(())
@@ -377,6 +391,11 @@ impl Running {
             }
             progress = true;
         }
+        if self.session.patience().is_some_and(|until| until <= now) {
+            self.session.lose_patience(now);
+            self.obey();
+            progress = true;
+        }
         // Before all reports: whoever else could take the work hears of it first.
         if self.welcomed
             && self.warned.is_unsaid()
@@ -399,6 +418,12 @@ impl Running {
             self.link.send(match outgoing {
                 Outgoing::Reports(batch) => v1::from_worker::Message::Reports(batch),
                 Outgoing::Ready(ready) => v1::from_worker::Message::Ready(ready),
+                Outgoing::Gang(GangWord::News(lease, news)) => {
+                    v1::from_worker::Message::Gang(wire::gang_news(lease, news))
+                }
+                Outgoing::Gang(GangWord::Ask(lease, question)) => {
+                    v1::from_worker::Message::Store(wire::store_query(lease, question))
+                }
             });
             progress = true;
         }
@@ -433,6 +458,9 @@ impl Running {
             && at > now
         {
             next = next.min(at);
+        }
+        if let Some(until) = self.session.patience() {
+            next = next.min(until);
         }
         if let Some(leaving) = &self.leaving {
             next = next.min(leaving.goodbye.unwrap_or(leaving.deadline));

@@ -1,5 +1,6 @@
 //! What the agent's parts say to each other about leases and work. No IO, no decisions.
 
+use crate::gang::GangPlace;
 use serde::{Deserialize, Serialize};
 use spotsweep_proto::{
     digest::Digest,
@@ -65,6 +66,8 @@ pub struct Attempt {
     pub resume: Option<CheckpointRef>,
     /// Mean time between losses of a lease without notice, in seconds.
     pub interruption_mean_s: f64,
+    /// The worker's place in the trial's gang; `None` where it trains alone.
+    pub gang: Option<GangPlace>,
     /// Where checkpoints go.
     pub store_url: Arc<str>,
 }

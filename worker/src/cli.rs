@@ -4,8 +4,8 @@ use clap::{Parser, ValueEnum};
 use spotsweep_proto::ids::{DeviceName, NameError, WorkerName};
 use spotsweep_wire::error::Code;
 use spotsweep_worker::{
-    AgentError, DataFolders, DeviceChoice, Machine, NoticeChoice, NoticeError, NoticeSettings,
-    ProcessSettings, TrainerError,
+    AgentError, DataFolders, DeviceChoice, GangAddress, GangSettings, Machine, NoticeChoice, NoticeError,
+    NoticeSettings, ProcessSettings, TrainerError,
 };
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use tracing_subscriber::EnvFilter;
@@ -94,6 +94,15 @@ pub(crate) struct Arguments {
     /// once an epoch, so an epoch must not take longer.
     #[arg(long, value_name = "SECONDS", env = "SPOTSWEEP_TRAINER_TIMEOUT_S", default_value = "600", value_parser = seconds)]
     trainer_timeout_s: Duration,
+
+    /// Address of this machine at which the workers that train a trial together with this one reach it [default: the
+    /// one from which it reaches the coordinator].
+    #[arg(long, value_name = "ADDRESS", env = "SPOTSWEEP_GANG_ADDRESS")]
+    gang_address: Option<String>,
+
+    /// Seconds without a word from such a worker after which it is taken to be lost, and the others go on without it.
+    #[arg(long, value_name = "SECONDS", env = "SPOTSWEEP_GANG_TIMEOUT_S", default_value = "10", value_parser = seconds)]
+    gang_timeout_s: Duration,
 
     /// Leave when stdin ends: for a program that starts agents and may die.
     #[arg(long)]
@@ -226,6 +235,13 @@ pub(crate) fn settings(arguments: &Arguments) -> Result<ProcessSettings, CliErro
         data: DataFolders::new(arguments.data_dir.clone()),
         grace: arguments.grace_s,
         silence: arguments.trainer_timeout_s,
+        gang: GangSettings {
+            address: match &arguments.gang_address {
+                Some(address) => GangAddress::Given(address.clone()),
+                None => GangAddress::Towards(arguments.coordinator.clone()),
+            },
+            timeout: arguments.gang_timeout_s,
+        },
         environment: Vec::new(),
     })
 }

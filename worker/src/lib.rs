@@ -8,12 +8,14 @@
 //! [`Agent::new`]`(config, trainers).`[`run`](Agent::run)`(shutdown)` is a whole agent. It is one task, so that
 //! hundreds run in one process; with [`NoopTrainers`] they do everything but train.
 
+mod address;
 mod agent;
 mod attempt;
 mod backoff;
 mod checkpoints;
 mod data;
 mod errors;
+mod gang;
 mod hello;
 mod interval;
 mod link;
@@ -28,13 +30,15 @@ mod trainer;
 mod warned;
 mod wire;
 
+pub use address::GangAddress;
 pub use agent::{Agent, AgentConfig, AgentError, Drain};
 pub use attempt::{Attempt, CheckpointRef, LeaseKey, Progress, ReportBody, Sweep, SweepNumber, TrialRef};
 pub use data::DataFolders;
+pub use gang::{GangNews, GangPlace, StoreQuestion};
 pub use machine::Machine;
 pub use notice::{NoticeChoice, NoticeError, NoticeSettings, Notices};
 pub use trainer::{
     Equipment, FoundDevice, HowToStop, Trainer, TrainerError, TrainerEvent, Trainers,
     noop::NoopTrainers,
-    process::{DeviceChoice, ProcessSettings, ProcessTrainers},
+    process::{DeviceChoice, GangSettings, ProcessSettings, ProcessTrainers},
 };

@@ -3,12 +3,16 @@
 
 use crate::{
     attempt::{Attempt, LeaseKey, ReportBody, Sweep, SweepNumber},
+    gang::{GangPlace, GangWord, Gangs},
     pace::Pace,
     reports::{Due, ReportLog},
     trainer::{HowToStop, TrainerEvent},
     wire::{Grant, RevokeReason},
 };
-use spotsweep_proto::ids::DeviceName;
+use spotsweep_proto::{
+    gang::{Generation, StoreValue},
+    ids::DeviceName,
+};
 use spotsweep_wire::v1;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -21,11 +25,17 @@ use tokio::time::Instant;
 /// A lease that waits behind a job running for longer than this is given back, so that an idle worker gets it.
 const WAIT_LIMIT: Duration = Duration::from_secs(1);
 
+/// Of the time that a drain has, a rank of a gang waits for one part in so many to be let go by its gang, which costs
+/// nothing; after that it is stopped like any other job.
+const GANG_PATIENCE_SHARE: u32 = 3;
+
 /// What a trainer shall do.
 #[derive(Debug)]
 pub(crate) enum Command {
     Start { device: usize, attempt: Attempt },
     Stop { device: usize, lease: LeaseKey, how: HowToStop },
+    Regang { device: usize, lease: LeaseKey, place: GangPlace },
+    Answer { device: usize, lease: LeaseKey, id: u64, value: Option<StoreValue> },
 }
 
 /// What the coordinator shall hear.
@@ -33,6 +43,7 @@ pub(crate) enum Command {
 pub(crate) enum Outgoing {
     Reports(v1::ReportBatch),
     Ready(v1::Ready),
+    Gang(GangWord),
 }
 
 /// A message that breaks the contract.
@@ -58,9 +69,30 @@ struct Running {
     lease: LeaseKey,
     since: Instant,
     stopping: Option<HowToStop>,
+    /// Its newest place in a gang, if it is in one.
+    gang: Option<GangPlace>,
+    /// While the agent drains: until when its gang may let it go, and by when it is stopped else.
+    patience: Option<(Instant, Instant)>,
+}
+
+impl Running {
+    /// Whether its trial goes on without it once the coordinator knows that it leaves.
+    fn has_peers(&self) -> bool {
+        self.gang.as_ref().is_some_and(GangPlace::has_peers)
+    }
+
+    fn is_newer(&self, generation: Generation) -> bool {
+        self.gang.as_ref().is_some_and(|known| generation > known.generation)
+    }
 }
 
 impl Slot {
+    /// Whether it trains under this lease and anybody still wants to hear of it.
+    fn is_at_work_on(&self, lease: LeaseKey) -> bool {
+        let discarded = |running: &Running| running.stopping == Some(HowToStop::Discard);
+        self.running.as_ref().is_some_and(|running| running.lease == lease && !discarded(running))
+    }
+
     fn held(&self) -> usize {
         self.queue.len() + usize::from(self.running.is_some())
     }
@@ -72,6 +104,7 @@ pub(crate) struct Session {
     sweeps: HashMap<SweepNumber, Arc<Sweep>>,
     store_url: Arc<str>,
     log: ReportLog,
+    gangs: Gangs,
     connected: bool,
     draining: bool,
     commands: VecDeque<Command>,
@@ -93,6 +126,7 @@ impl Session {
             sweeps: HashMap::new(),
             store_url: "".into(),
             log: ReportLog::new(scratch),
+            gangs: Gangs::default(),
             connected: false,
             draining: false,
             commands: VecDeque::new(),
@@ -118,6 +152,7 @@ impl Session {
             self.store_url = store_url.into();
         }
         self.log.reattach(applied_seq);
+        self.gangs.reconnected();
         for (lease, _) in self.held() {
             if !keep.contains(&lease) {
                 self.lose(lease);
@@ -152,6 +187,7 @@ impl Session {
                 params_json: grant.params_json,
                 resume: grant.resume,
                 interruption_mean_s: grant.interruption_mean_s,
+                gang: grant.gang,
                 store_url: self.store_url.clone(),
             };
             if self.draining {
@@ -170,6 +206,38 @@ impl Session {
             RevokeReason::Paused | RevokeReason::Moved => {
                 self.give_back(lease, HowToStop::Checkpoint, now);
             }
+        }
+    }
+
+    /// The gang of a lease has a new make-up. Of other leases than those that are here, and for none newer, nothing
+    /// happens.
+    pub(crate) fn regang(&mut self, lease: LeaseKey, place: GangPlace, now: Instant) {
+        for device in 0..self.slots.len() {
+            let slot = &mut self.slots[device];
+            if let Some(running) = slot.running.as_mut().filter(|running| running.lease == lease) {
+                if running.is_newer(place.generation) {
+                    running.gang = Some(place.clone());
+                    self.gangs.forget_before(lease, place.generation);
+                    self.commands.push_back(Command::Regang { device, lease, place: place.clone() });
+                }
+            } else if let Some(at) = slot.queue.iter().position(|attempt| attempt.lease == lease) {
+                if place.rank.is_some() {
+                    slot.queue[at].gang = Some(place.clone());
+                } else if let Some(attempt) = slot.queue.remove(at) {
+                    self.log.push(device, lease, untouched(&attempt), now);
+                }
+            }
+        }
+    }
+
+    /// The answer of a rendezvous store.
+    pub(crate) fn answered(&mut self, lease: LeaseKey, id: u64, value: Option<StoreValue>) {
+        if !self.gangs.answered(lease, id) {
+            return;
+        }
+        let runs = |slot: &Slot| slot.running.as_ref().is_some_and(|running| running.lease == lease);
+        if let Some(device) = self.slots.iter().position(runs) {
+            self.commands.push_back(Command::Answer { device, lease, id, value });
         }
     }
 
@@ -195,8 +263,19 @@ impl Session {
                 }
                 self.start_next(device, now);
             }
+            TrainerEvent::Gang(lease, news) => {
+                if slot.is_at_work_on(lease) {
+                    self.gangs.note(lease, news);
+                }
+            }
+            TrainerEvent::Ask(lease, question) => {
+                if slot.is_at_work_on(lease) {
+                    self.gangs.ask(lease, question);
+                }
+            }
             TrainerEvent::Dropped(lease) => {
                 if slot.running.take_if(|running| running.lease == lease).is_some() {
+                    self.gangs.forget(lease);
                     self.start_next(device, now);
                 }
             }
@@ -213,6 +292,7 @@ impl Session {
                     self.log.push(device, lease, body, now);
                 }
                 if ended {
+                    self.gangs.forget(lease);
                     self.slots[device].running = None;
                     self.start_next(device, now);
                 }
@@ -245,6 +325,43 @@ impl Session {
         self.draining = true;
         let held: Vec<LeaseKey> = self.slots.iter().flat_map(leases).collect();
         for lease in held {
+            if !self.waits_for_gang(lease, by, now) {
+                self.give_back(lease, HowToStop::CheckpointBy(by), now);
+            }
+        }
+    }
+
+    /// Whether the job of a lease is left to its gang for now: the coordinator hears of the notice and makes up the gang
+    /// without it.
+    fn waits_for_gang(&mut self, lease: LeaseKey, by: Instant, now: Instant) -> bool {
+        let connected = self.connected;
+        let running = self.slots.iter_mut().filter_map(|slot| slot.running.as_mut());
+        let Some(running) = running.into_iter().find(|running| running.lease == lease) else { return false };
+        if !connected || !running.has_peers() || running.stopping.is_some() {
+            return false;
+        }
+        let until = now + by.saturating_duration_since(now) / GANG_PATIENCE_SHARE;
+        running.patience = Some(match running.patience {
+            Some((known, known_by)) => (known.min(until), known_by.min(by)),
+            None => (until, by),
+        });
+        true
+    }
+
+    /// When [`Self::lose_patience`] has something to do.
+    pub(crate) fn patience(&self) -> Option<Instant> {
+        let running = self.slots.iter().filter_map(|slot| slot.running.as_ref());
+        running.filter_map(|running| running.patience).map(|(until, _)| until).min()
+    }
+
+    /// Stops the ranks that their gangs have not let go in time.
+    pub(crate) fn lose_patience(&mut self, now: Instant) {
+        let running = self.slots.iter_mut().filter_map(|slot| slot.running.as_mut());
+        let over = running.filter_map(|running| {
+            let (_, by) = running.patience.take_if(|(until, _)| *until <= now)?;
+            Some((running.lease, by))
+        });
+        for (lease, by) in over.collect::<Vec<_>>() {
             self.give_back(lease, HowToStop::CheckpointBy(by), now);
         }
     }
@@ -272,7 +389,8 @@ impl Session {
         if !self.connected {
             return Due::Never;
         }
-        if (0..self.slots.len()).any(|device| self.credits_to_say(device).is_some()) {
+        if self.gangs.has_word() || (0..self.slots.len()).any(|device| self.credits_to_say(device).is_some())
+        {
             return Due::Now;
         }
         self.log.due()
@@ -286,6 +404,9 @@ impl Session {
         }
         if let Some(batch) = self.log.next_batch() {
             return Some(Outgoing::Reports(batch));
+        }
+        if let Some(word) = self.gangs.next_word() {
+            return Some(Outgoing::Gang(word));
         }
         let (device, credits) = (0..self.slots.len())
             .find_map(|device| self.credits_to_say(device).map(|credits| (device, credits)))?;
@@ -314,7 +435,8 @@ impl Session {
             return;
         }
         if let Some(attempt) = slot.queue.pop_front() {
-            slot.running = Some(Running { lease: attempt.lease, since: now, stopping: None });
+            let (lease, gang) = (attempt.lease, attempt.gang.clone());
+            slot.running = Some(Running { lease, since: now, stopping: None, gang, patience: None });
             self.commands.push_back(Command::Start { device, attempt });
         }
     }
@@ -322,6 +444,7 @@ impl Session {
     /// The lease is somebody else's or nobody's: stop, keep nothing, say nothing more.
     fn lose(&mut self, lease: LeaseKey) {
         self.log.drop_lease(lease);
+        self.gangs.forget(lease);
         for device in 0..self.slots.len() {
             let slot = &mut self.slots[device];
             slot.queue.retain(|attempt| attempt.lease != lease);

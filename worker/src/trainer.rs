@@ -4,9 +4,12 @@
 //! happened. While reports cannot be delivered and the agent's buffer is full, it stops polling: the trainer
 //! then has to hold its events back.
 
-use crate::attempt::{Attempt, LeaseKey, ReportBody};
+use crate::{
+    attempt::{Attempt, LeaseKey, ReportBody},
+    gang::{GangNews, GangPlace, StoreQuestion},
+};
 use futures::future::BoxFuture;
-use spotsweep_proto::ids::DeviceName;
+use spotsweep_proto::{gang::StoreValue, ids::DeviceName};
 use std::{
     path::PathBuf,
     task::{Context, Poll},
@@ -19,6 +22,7 @@ mod memory;
 pub(crate) mod noop;
 mod pipe;
 pub(crate) mod process;
+mod rank;
 mod retries;
 mod runner;
 mod stderr;
@@ -66,6 +70,13 @@ pub trait Trainer: Send {
     /// [`HowToStop::Discard`] overrules an earlier order to checkpoint, and an earlier deadline a later one.
     fn stop(&mut self, lease: LeaseKey, how: HowToStop);
 
+    /// The gang of the attempt under `lease` has a new make-up; nothing happens if the attempt has ended. A place without
+    /// a rank makes it leave behind the next step and report [`ReportBody::Released`].
+    fn regang(&mut self, lease: LeaseKey, place: GangPlace);
+
+    /// The answer to the question `id` of the attempt under `lease`; `None`: nothing will ever be set.
+    fn answer(&mut self, lease: LeaseKey, id: u64, value: Option<StoreValue>);
+
     /// What happened next.
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<TrainerEvent>;
 
@@ -92,6 +103,10 @@ pub enum TrainerEvent {
     Report(LeaseKey, ReportBody),
     /// The attempt was stopped with [`HowToStop::Discard`]; the device is idle.
     Dropped(LeaseKey),
+    /// How the make-up of the attempt's gang stands.
+    Gang(LeaseKey, GangNews),
+    /// A question to the rendezvous store of the attempt's gang.
+    Ask(LeaseKey, StoreQuestion),
     /// Whether leases make sense now: false while the trainer cannot be started. True at first.
     Available(bool),
 }

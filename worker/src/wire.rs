@@ -1,9 +1,13 @@
 //! The edge to the coordinator: wire messages become domain types here, once, and the other way round.
 //! No IO, no decisions.
 
-use crate::attempt::{CheckpointRef, LeaseKey, ReportBody, Sweep, SweepNumber, TrialRef};
+use crate::{
+    attempt::{CheckpointRef, LeaseKey, ReportBody, Sweep, SweepNumber, TrialRef},
+    gang::{GangNews, GangPlace, StoreQuestion},
+};
 use spotsweep_proto::{
     digest::Digest,
+    gang::{Generation, Shares, SharesError, StoreOp, StoreValue},
     ids::{Epoch, MetricName, NameError, SweepName},
     line::FailureKind,
     notice::{Notice, NoticeKind, NoticeSource},
@@ -20,6 +24,8 @@ pub(crate) enum FromCoordinator {
     Renewed,
     Revoked(LeaseKey, RevokeReason),
     Acknowledged(u64),
+    Regang(LeaseKey, GangPlace),
+    StoreAnswer(LeaseKey, u64, Option<StoreValue>),
     Rejected { code: String, message: String, hint: String },
 }
 
@@ -42,6 +48,8 @@ pub(crate) struct Grant {
     pub(crate) resume: Option<CheckpointRef>,
     /// Mean time between losses of a lease without notice, in seconds; infinite where nothing is known.
     pub(crate) interruption_mean_s: f64,
+    /// The worker's place in the trial's gang; `None` where it trains alone.
+    pub(crate) gang: Option<GangPlace>,
 }
 
 /// Why a lease is lost.
@@ -73,6 +81,12 @@ pub(crate) enum WireError {
     },
     #[error("heartbeats every {0} s make no sense")]
     Heartbeat(f64),
+    #[error("the make-up of a gang cannot be")]
+    Shares(#[from] SharesError),
+    #[error("generation 0 of a gang; they are numbered from 1")]
+    Generation,
+    #[error("rank {rank} of a gang of {ranks}")]
+    Rank { rank: u32, ranks: u32 },
 }
 
 pub(crate) fn from_coordinator(message: v1::ToWorker) -> Result<FromCoordinator, WireError> {
@@ -107,6 +121,14 @@ pub(crate) fn from_coordinator(message: v1::ToWorker) -> Result<FromCoordinator,
             FromCoordinator::Revoked(lease(revoked.trial, revoked.epoch)?, reason)
         }
         Message::Acknowledged(v1::Acknowledged { seq }) => FromCoordinator::Acknowledged(seq),
+        Message::Regang(regang) => {
+            let place = regang.place.ok_or(WireError::Missing("the place in a new make-up of a gang"))?;
+            FromCoordinator::Regang(lease(regang.trial, regang.epoch)?, gang_place(place)?)
+        }
+        Message::Store(answer) => {
+            let value = answer.value.map(|value| StoreValue(value.to_vec()));
+            FromCoordinator::StoreAnswer(lease(answer.trial, answer.epoch)?, answer.id, value)
+        }
         Message::Rejected(v1::Rejected { code, message, hint }) => {
             FromCoordinator::Rejected { code, message, hint }
         }
@@ -143,7 +165,20 @@ fn grant(grant: v1::Grant) -> Result<Grant, WireError> {
         interruption_mean_s: Some(grant.interruption_mean_s)
             .filter(|mean_s| mean_s.is_finite() && *mean_s > 0.0)
             .unwrap_or(f64::INFINITY),
+        gang: grant.gang.map(gang_place).transpose()?,
     })
+}
+
+fn gang_place(place: v1::GangPlace) -> Result<GangPlace, WireError> {
+    let v1::GangPlace { generation, rank, starts, shards } = place;
+    let shares = Shares::new(starts, shards)?;
+    if generation == 0 {
+        return Err(WireError::Generation);
+    }
+    if let Some(rank) = rank.filter(|rank| *rank >= shares.ranks()) {
+        return Err(WireError::Rank { rank, ranks: shares.ranks() });
+    }
+    Ok(GangPlace { generation: Generation(generation), rank, shares })
 }
 
 fn digest(bytes: &[u8]) -> Result<Digest, WireError> {
@@ -164,6 +199,35 @@ fn checkpoint_from(checkpoint: v1::Checkpoint) -> Result<CheckpointRef, WireErro
 pub(crate) fn held((lease, device): (LeaseKey, usize)) -> v1::HeldLease {
     let device = u32::try_from(device).unwrap_or(u32::MAX);
     v1::HeldLease { trial: Some(trial_key(lease)), epoch: lease.epoch.0, device }
+}
+
+/// How a make-up of a gang stands.
+pub(crate) fn gang_news(lease: LeaseKey, news: GangNews) -> v1::GangNews {
+    let GangNews { generation, step, broken } = news;
+    v1::GangNews {
+        trial: Some(trial_key(lease)),
+        epoch: lease.epoch.0,
+        generation: generation.0,
+        step,
+        broken,
+    }
+}
+
+/// A question to a rendezvous store.
+pub(crate) fn store_query(lease: LeaseKey, question: StoreQuestion) -> v1::StoreQuery {
+    let StoreQuestion { generation, id, op } = question;
+    let (key, set) = match op {
+        StoreOp::Set { key, value } => (key, Some(value.0.into())),
+        StoreOp::Get { key } => (key, None),
+    };
+    v1::StoreQuery {
+        trial: Some(trial_key(lease)),
+        epoch: lease.epoch.0,
+        generation: generation.0,
+        id,
+        key,
+        set,
+    }
 }
 
 /// What the agent was warned of.

@@ -1,6 +1,8 @@
 //! The driver's outside: submit, control, ask, watch, attach. Cheap to clone; used from any task.
 
-use super::{Input, Question, Release, SessionLink, ToSession, sessions::SESSION_QUEUE, writer::Job};
+use super::{
+    Input, Question, RankWord, Release, SessionLink, ToSession, sessions::SESSION_QUEUE, writer::Job,
+};
 use crate::error::{Code, Problem};
 use spotsweep_engine::{
     Engine, Refusal, Reply, SessionId,
@@ -177,6 +179,11 @@ impl AttachedSender {
     /// It was warned that its machine will be taken. False: the driver has ended.
     pub async fn noticed(&self, notice: Notice) -> bool {
         self.inputs.send(Input::Noticed { session: self.session, notice }).await.is_ok()
+    }
+
+    /// A rank of a gang on it says how its make-up stands. False: the driver has ended.
+    pub async fn gang(&self, word: RankWord) -> bool {
+        self.inputs.send(Input::Gang { session: self.session, word }).await.is_ok()
     }
 
     /// It said goodbye.

@@ -18,10 +18,10 @@ pub use sessions::{SessionLink, SweepCard, ToSession};
 
 use crate::store::StoreError;
 use spotsweep_engine::{
-    Engine, Refusal, Reply, SessionId,
-    event::{Command, Hello, ReportBatch, Target},
+    Engine, Refusal, Reply, SessionId, TrialRef,
+    event::{Command, GangNews, Hello, ReportBatch, Target},
 };
-use spotsweep_proto::{notice::Notice, spec::SweepSpec};
+use spotsweep_proto::{gang::Generation, ids::Epoch, notice::Notice, spec::SweepSpec};
 use tokio::sync::oneshot;
 
 /// What comes in.
@@ -32,10 +32,26 @@ pub(crate) enum Input {
     Ready { session: SessionId, device: u16, credits: u32 },
     Reports { session: SessionId, batch: ReportBatch },
     Noticed { session: SessionId, notice: Notice },
+    Gang { session: SessionId, word: RankWord },
     Left { session: SessionId },
     Disconnected { session: SessionId },
     Query(Question),
     Shutdown,
+}
+
+/// What a rank of a gang says of its make-up.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RankWord {
+    /// The trial.
+    pub trial: TrialRef,
+    /// The lease.
+    pub epoch: Epoch,
+    /// The make-up that is meant.
+    pub generation: Generation,
+    /// Finished steps of this rank.
+    pub step: u64,
+    /// What happened to it.
+    pub news: GangNews,
 }
 
 /// Where the engine's answer goes. Dropped unanswered when the journal stalls or the driver ends.

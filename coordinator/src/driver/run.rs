@@ -1,7 +1,7 @@
 //! The loop itself.
 
 use super::{
-    Answer, DriverError, Handle, Input, Release, WatchItem,
+    Answer, DriverError, Handle, Input, RankWord, Release, WatchItem,
     clock::Clock,
     sessions::Sessions,
     writer::{self, Job, Outcome, Writer},
@@ -219,8 +219,12 @@ impl Driver {
             Input::Noticed { session, notice } if self.sessions.is_open(session) => {
                 self.take(Event::Noticed { session, notice });
             }
+            Input::Gang { session, word } if self.sessions.is_open(session) => {
+                let RankWord { trial, epoch, generation, step, news } = word;
+                self.take(Event::Gang { session, trial, epoch, generation, step, news });
+            }
             // Of a connection that is over.
-            Input::Ready { .. } | Input::Reports { .. } | Input::Noticed { .. } => {}
+            Input::Ready { .. } | Input::Reports { .. } | Input::Noticed { .. } | Input::Gang { .. } => {}
             Input::Left { session } => {
                 if self.sessions.close(session) {
                     self.take(Event::Left { session });
@@ -316,6 +320,9 @@ impl Driver {
                 Action::Renew { session, expires_at } => self.sessions.renew(session, expires_at, now),
                 Action::Revoke { session, trial, epoch, reason } => {
                     self.sessions.revoke(session, trial, epoch, reason);
+                }
+                Action::Regang { session, trial, epoch, place } => {
+                    self.sessions.regang(session, trial, epoch, place);
                 }
                 Action::Acknowledge { session, seq } => self.sessions.acknowledge(session, seq),
                 Action::DeleteObjects { digests } => {

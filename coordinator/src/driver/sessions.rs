@@ -2,7 +2,7 @@
 
 use spotsweep_engine::{
     Engine, SessionId, SweepId, Time, TrialRef, WorkerId,
-    action::{Grant, RevokeReason},
+    action::{GangPlace, Grant, RevokeReason},
     event::HeldLease,
 };
 use spotsweep_proto::{
@@ -63,6 +63,15 @@ pub enum ToSession {
         epoch: Epoch,
         /// Why.
         reason: RevokeReason,
+    },
+    /// The gang of a trial has a new make-up.
+    Regang {
+        /// The trial.
+        trial: TrialRef,
+        /// The lease.
+        epoch: Epoch,
+        /// The worker's place in it.
+        place: GangPlace,
     },
     /// Reports up to here are durable and applied.
     Acknowledged {
@@ -184,6 +193,14 @@ impl Sessions {
             // Grants that come later must stay behind this.
             session.grants = None;
             session.out.push(ToSession::Revoked { trial, epoch, reason });
+        });
+    }
+
+    pub(crate) fn regang(&mut self, session: SessionId, trial: TrialRef, epoch: Epoch, place: GangPlace) {
+        self.push(session, |session| {
+            // As with a revocation: grants that come later must stay behind this.
+            session.grants = None;
+            session.out.push(ToSession::Regang { trial, epoch, place });
         });
     }
 

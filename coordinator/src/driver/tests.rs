@@ -311,6 +311,7 @@ async fn leases_reach_the_worker_after_their_sweep() {
             ToSession::Welcome { .. }
             | ToSession::Renewed { .. }
             | ToSession::Revoked { .. }
+            | ToSession::Regang { .. }
             | ToSession::Acknowledged { .. } => {}
         }
     }

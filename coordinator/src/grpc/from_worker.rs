@@ -2,16 +2,20 @@
 //!
 //! It must not decide anything: it knows no state, only forms.
 
-use crate::error::{Code, Problem};
+use crate::{
+    driver::RankWord,
+    error::{Code, Problem},
+};
 use spotsweep_engine::{
     SweepId, TrialRef,
     event::{
-        CheckpointRef, Device, DeviceKind, HeldLease, Hello, IndexedMetrics, Machine, Report, ReportBatch,
-        ReportBody,
+        CheckpointRef, Device, DeviceKind, GangNews, HeldLease, Hello, IndexedMetrics, Machine, Report,
+        ReportBatch, ReportBody,
     },
 };
 use spotsweep_proto::{
     digest::Digest,
+    gang::{Generation, STORE_KEY_BYTES, STORE_VALUE_BYTES},
     ids::{DeviceName, Epoch, Incarnation, MetricName, WorkerName},
     limits,
     line::FailureKind,
@@ -271,6 +275,70 @@ pub fn noticed(noticed: v1::Noticed) -> Option<Notice> {
         v1::NoticeKind::Rebalance => NoticeKind::Rebalance,
     };
     Some(Notice::new(source, kind, noticed.in_s).because(&noticed.reason))
+}
+
+/// How a make-up of a gang stands, as one of its ranks sees it.
+///
+/// # Errors
+/// No trial, generation 0 (they grow from 1), or a step beyond the limit.
+pub fn gang_news(news: v1::GangNews) -> Result<RankWord, Problem> {
+    let v1::GangNews { trial, epoch, generation, step, broken } = news;
+    Ok(RankWord {
+        trial: self::trial(trial)?,
+        epoch: Epoch(epoch),
+        generation: self::generation(generation)?,
+        step: steps(step)?,
+        news: match broken {
+            None => GangNews::Formed,
+            Some(message) => GangNews::Broken { message: cut(message, limits::FAILURE_TEXT_BYTES) },
+        },
+    })
+}
+
+fn generation(generation: u64) -> Result<Generation, Problem> {
+    match generation {
+        0 => Err(bad("generations of a gang are numbered from 1")),
+        _ => Ok(Generation(generation)),
+    }
+}
+
+/// A question to a rendezvous store, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoreQuery {
+    /// The trial.
+    pub trial: TrialRef,
+    /// The lease.
+    pub epoch: Epoch,
+    /// Whose store.
+    pub generation: Generation,
+    /// Repeated in the answer.
+    pub id: u64,
+    /// At most [`STORE_KEY_BYTES`].
+    pub key: String,
+    /// The value to keep, at most [`STORE_VALUE_BYTES`]; `None`: it is asked for.
+    pub set: Option<bytes::Bytes>,
+}
+
+/// A question of a rank to the rendezvous store of its generation.
+///
+/// # Errors
+/// No trial, generation 0, or a key or value beyond its limit.
+pub fn store_query(query: v1::StoreQuery) -> Result<StoreQuery, Problem> {
+    let v1::StoreQuery { trial, epoch, generation, id, key, set } = query;
+    if key.len() > STORE_KEY_BYTES {
+        return Err(too_many("bytes in a key of a rendezvous store", key.len(), STORE_KEY_BYTES));
+    }
+    if let Some(value) = set.as_ref().filter(|value| value.len() > STORE_VALUE_BYTES) {
+        return Err(too_many("bytes in a value of a rendezvous store", value.len(), STORE_VALUE_BYTES));
+    }
+    Ok(StoreQuery {
+        trial: self::trial(trial)?,
+        epoch: Epoch(epoch),
+        generation: self::generation(generation)?,
+        id,
+        key,
+        set,
+    })
 }
 
 fn finite(value: f64) -> f64 {

@@ -6,7 +6,7 @@ use crate::{
 };
 use spotsweep_engine::{
     TrialRef,
-    action::{Grant, RevokeReason},
+    action::{GangPlace, Grant, RevokeReason},
     event::HeldLease,
 };
 use spotsweep_wire::v1::{self, to_worker::Message};
@@ -52,11 +52,16 @@ pub(super) fn messages(what: ToSession, store_url: &str, out: &mut VecDeque<v1::
             epoch: epoch.0,
             reason: revoke_reason(reason).into(),
         })),
+        ToSession::Regang { trial, epoch, place } => push(Message::Regang(v1::Regang {
+            trial: Some(trial_key(trial)),
+            epoch: epoch.0,
+            place: Some(gang_place(&place)),
+        })),
         ToSession::Acknowledged { seq } => push(Message::Acknowledged(v1::Acknowledged { seq })),
     }
 }
 
-fn trial_key(trial: TrialRef) -> v1::TrialKey {
+pub(super) fn trial_key(trial: TrialRef) -> v1::TrialKey {
     v1::TrialKey { sweep: trial.sweep.0, number: trial.number }
 }
 
@@ -92,6 +97,17 @@ fn grant(device: u16, grant: &Grant, card: &SweepCard) -> v1::Grant {
         params_json: serde_json::Value::Object(params.to_json()).to_string(),
         resume: grant.resume.as_ref().map(checkpoint_ref),
         interruption_mean_s: grant.interruption_mean_s,
+        gang: grant.gang.as_ref().map(gang_place),
+    }
+}
+
+fn gang_place(place: &GangPlace) -> v1::GangPlace {
+    let GangPlace { generation, rank, shares } = place;
+    v1::GangPlace {
+        generation: generation.0,
+        rank: *rank,
+        starts: (0..shares.ranks()).map(|rank| shares.of(rank).start).collect(),
+        shards: shares.shards(),
     }
 }
 

@@ -124,6 +124,14 @@ async fn listen(
                 Some(notice) => sender.noticed(notice).await,
                 None => continue,
             },
+            Message::Gang(news) => match from_worker::gang_news(news) {
+                Ok(word) => sender.gang(word).await,
+                Err(problem) => break Some(problem.into()),
+            },
+            Message::Store(query) => match from_worker::store_query(query) {
+                Ok(_) => continue,
+                Err(problem) => break Some(problem.into()),
+            },
             Message::Hello(_) => break Some(Problem::new(Code::BadRequest, "a second hello").into()),
         };
         if !taken {

@@ -1,7 +1,7 @@
 //! Well-formed messages that make no sense: whatever agents say, the conversion refuses it or the engine survives it.
 
 use proptest::{collection::vec, option, prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
-use spotsweep_coordinator::grpc::from_worker;
+use spotsweep_coordinator::{driver::RankWord, grpc::from_worker};
 use spotsweep_engine::{
     Action, Config, Engine, Event, RequestId, SessionId, SweepId, Time, TrialRef,
     event::{Command, Target},
@@ -129,6 +129,17 @@ fn message() -> impl Strategy<Value = Message> {
             Message::Noticed(v1::Noticed { source, kind, in_s, reason })
         }),
         1 => Just(Message::Goodbye(v1::Goodbye {})),
+        2 => (key(), number(), number(), number(), option::of(text())).prop_map(
+            |(trial, epoch, generation, step, broken)| {
+                Message::Gang(v1::GangNews { trial, epoch, generation, step, broken })
+            }
+        ),
+        1 => (key(), number(), number(), number(), text(), option::of(bytes())).prop_map(
+            |(trial, epoch, generation, id, key, set)| {
+                let set = set.map(Into::into);
+                Message::Store(v1::StoreQuery { trial, epoch, generation, id, key, set })
+            }
+        ),
     ]
 }
 
@@ -231,6 +242,15 @@ impl World {
                 let Some(notice) = from_worker::noticed(noticed) else { return };
                 Some(Event::Noticed { session, notice })
             }
+            Message::Gang(news) => from_worker::gang_news(news).ok().map(|word| {
+                let RankWord { trial, epoch, generation, step, news } = word;
+                Event::Gang { session, trial, epoch, generation, step, news }
+            }),
+            // The rendezvous is none of the engine's.
+            Message::Store(query) => match from_worker::store_query(query) {
+                Ok(_) => return,
+                Err(_) => None,
+            },
             Message::Hello(_) => None,
         };
         match event {

@@ -56,7 +56,10 @@ pub fn serve() -> i32 {
     while let Ok(message) = lines.recv() {
         match message {
             ToTrainer::Run(job) => run(&job, &lines),
-            ToTrainer::Stop { .. } | ToTrainer::Checkpoint { .. } => {}
+            ToTrainer::Stop { .. }
+            | ToTrainer::Checkpoint { .. }
+            | ToTrainer::Gang { .. }
+            | ToTrainer::StoreReply { .. } => {}
             ToTrainer::Exit => return 0,
         }
     }
@@ -157,7 +160,11 @@ fn run(job: &Job, lines: &Receiver<ToTrainer>) {
                     checkpoint(job, &toy, false).iter().for_each(say);
                 }
                 ToTrainer::Exit => std::process::exit(0),
-                ToTrainer::Stop { .. } | ToTrainer::Checkpoint { .. } | ToTrainer::Run(_) => {}
+                ToTrainer::Stop { .. }
+                | ToTrainer::Checkpoint { .. }
+                | ToTrainer::Gang { .. }
+                | ToTrainer::StoreReply { .. }
+                | ToTrainer::Run(_) => {}
             }
         }
     }

@@ -20,6 +20,7 @@ fn grants(numbers: std::ops::Range<u32>) -> Vec<Grant> {
         params_json: "{}".to_owned(),
         resume: None,
         interruption_mean_s: 3600.0,
+        gang: None,
     };
     numbers.map(grant).collect()
 }
@@ -53,7 +54,7 @@ impl Session {
 fn ready(session: &mut Session) -> Option<u32> {
     match session.next_outgoing() {
         Some(Outgoing::Ready(ready)) => Some(ready.credits),
-        Some(Outgoing::Reports(_)) | None => None,
+        Some(Outgoing::Reports(_) | Outgoing::Gang(_)) | None => None,
     }
 }
 
@@ -71,6 +72,12 @@ fn commands(session: &mut Session) -> Vec<String> {
             Command::Start { device, attempt } => format!("start {} on {device}", attempt.lease.trial.number),
             Command::Stop { device, lease, how } => {
                 format!("stop {} on {device}: {how:?}", lease.trial.number)
+            }
+            Command::Regang { device, lease, place } => {
+                format!("regang {} on {device}: {} as {:?}", lease.trial.number, place.generation, place.rank)
+            }
+            Command::Answer { device, lease, id, value } => {
+                format!("answer {} on {device}: {id} is {value:?}", lease.trial.number)
             }
         });
     }

@@ -5,6 +5,7 @@ use super::{
     HowToStop, TrainerEvent,
     child::{Death, Process},
     process::{ProcessSettings, RunnerCommand},
+    rank::Gang,
     stderr::failure_text,
     uploads::{NotStored, Uploads},
     watch::{Said, Watch},
@@ -12,9 +13,11 @@ use super::{
 use crate::{
     attempt::{CheckpointRef, LeaseKey, ReportBody},
     checkpoints::CheckpointStore,
+    gang::{GangNews, GangPlace},
     interval::Interval,
 };
 use spotsweep_proto::{
+    gang::StoreValue,
     ids::TrialId,
     line::{FailureKind, FromTrainer, ToTrainer},
 };
@@ -73,6 +76,10 @@ pub(crate) struct Course {
     data_hint: Option<String>,
     grace: Duration,
     silence: Duration,
+    /// The gang of which the trainer is a rank.
+    gang: Option<Gang>,
+    /// Steps at the end, where known.
+    total_steps: Option<u64>,
     /// When the job was in the trainer's memory.
     started: Option<Instant>,
     heard: Instant,
@@ -100,6 +107,8 @@ impl Course {
             data_hint,
             grace: settings.grace,
             silence: settings.silence,
+            gang: None,
+            total_steps: None,
             started: None,
             heard: Instant::now(),
             stop: None,
@@ -111,6 +120,13 @@ impl Course {
     /// Asks the trainer for checkpoints at this interval.
     pub(crate) fn checkpointed_at(self, interval: Option<Interval>) -> Self {
         Self { interval, ..self }
+    }
+
+    /// The trainer is a rank of a gang, and was told of its make-up.
+    pub(crate) fn in_gang(mut self, gang: Option<Gang>) -> Self {
+        gang.iter().for_each(|gang| self.watch.told_of(gang.generation()));
+        self.gang = gang;
+        self
     }
 
     /// Follows the job to its end; gives the trainer back if it lives.
@@ -128,7 +144,7 @@ impl Course {
                 return (self.close(closing), process);
             }
             let event = self.next(process.as_mut(), commands).await;
-            let report = match event {
+            let told = match event {
                 Event::Said(message) => {
                     self.heard = Instant::now();
                     match self.watch.hear(message) {
@@ -151,7 +167,9 @@ impl Course {
                     }
                     None
                 }
-                Event::Stored(outcome) => self.stored(outcome),
+                Event::Stored(outcome) => {
+                    self.stored(outcome).map(|body| TrainerEvent::Report(self.lease, body))
+                }
                 Event::Late => {
                     if self.closing.is_some() {
                         self.out_of_time();
@@ -169,11 +187,24 @@ impl Course {
                     self.told_to_stop(process.as_mut(), how).await;
                     None
                 }
+                Event::Told(Some(RunnerCommand::Regang(lease, place))) if lease == self.lease => {
+                    self.regang(process.as_mut(), place).await;
+                    None
+                }
+                Event::Told(Some(RunnerCommand::Answer(lease, id, value))) if lease == self.lease => {
+                    self.answer(process.as_mut(), id, value).await;
+                    None
+                }
                 // Of an attempt before this one. A start cannot come: one attempt at a time.
-                Event::Told(Some(RunnerCommand::Stop(..) | RunnerCommand::Start(_))) => None,
+                Event::Told(Some(
+                    RunnerCommand::Stop(..)
+                    | RunnerCommand::Regang(..)
+                    | RunnerCommand::Answer(..)
+                    | RunnerCommand::Start(_),
+                )) => None,
             };
-            if let Some(body) = report {
-                if events.send(TrainerEvent::Report(self.lease, body)).await.is_err() {
+            if let Some(event) = told {
+                if events.send(event).await.is_err() {
                     return (End::Closed, process);
                 }
                 // The agent may have kept this waiting, during which nobody listened to the trainer.
@@ -191,8 +222,11 @@ impl Course {
         let hurried = matches!(self.stop, Some((HowToStop::CheckpointBy(_), _)));
         let deadline = self.stop.map_or(self.heard + self.silence, |(_, deadline)| deadline);
         // No faster than the store takes them.
-        let asking = listening && self.started.is_some() && self.stop.is_none() && !self.uploads.pending();
+        let keeps = self.gang.as_ref().is_none_or(Gang::keeps_checkpoints);
+        let asking =
+            listening && keeps && self.started.is_some() && self.stop.is_none() && !self.uploads.pending();
         let due = self.interval.as_ref().filter(|_| asking).and_then(Interval::due);
+        let timed = listening && (self.stop.is_some() || !self.may_be_silent());
         let said = async {
             match process {
                 Some(process) if listening => process.next().await,
@@ -207,20 +241,28 @@ impl Course {
             },
             command = commands.recv() => Event::Told(command),
             outcome = self.uploads.next() => Event::Stored(outcome),
-            () = sleep_until(deadline), if listening || hurried => Event::Late,
+            () = sleep_until(deadline), if timed || hurried => Event::Late,
             () = sleep_until(due.unwrap_or(deadline)), if due.is_some() => Event::Due,
         }
     }
 
-    /// The trainer said something that keeps to the protocol; gives what is to be reported now.
-    fn said(&mut self, said: Said) -> Option<ReportBody> {
+    fn may_be_silent(&self) -> bool {
+        self.gang.as_ref().is_some_and(|gang| gang.may_be_silent(self.watch.step(), self.total_steps))
+    }
+
+    /// The trainer said something that keeps to the protocol; gives what the agent is to hear now.
+    fn said(&mut self, said: Said) -> Option<TrainerEvent> {
+        let report = |body| Some(TrainerEvent::Report(self.lease, body));
         match said {
+            Said::Gang(news) => return Some(TrainerEvent::Gang(self.lease, self.news(news))),
+            Said::Ask(question) => return Some(TrainerEvent::Ask(self.lease, question)),
             Said::Started { step, total_steps } => {
+                self.total_steps = total_steps;
                 self.started = Some(self.heard);
                 self.interval.iter_mut().for_each(|interval| interval.start(self.heard));
-                return Some(ReportBody::Started { step, total_steps });
+                return report(ReportBody::Started { step, total_steps });
             }
-            Said::Progress(progress) => return Some(ReportBody::Progress(progress)),
+            Said::Progress(progress) => return report(ReportBody::Progress(progress)),
             Said::Checkpoint { files, last, held_up } => {
                 self.interval.iter_mut().for_each(|interval| interval.write(self.heard, held_up));
                 self.uploads.add(files, last);
@@ -237,6 +279,9 @@ impl Course {
                         Some(ReportBody::Released { step, seconds: self.seconds() })
                     }
                     Some((HowToStop::Discard, _)) => None,
+                    None if self.gang.as_ref().is_some_and(Gang::leaves) => {
+                        Some(ReportBody::Released { step, seconds: self.seconds() })
+                    }
                     None => {
                         Some(self.failure(FailureKind::Protocol, "the trainer stopped without being told to"))
                     }
@@ -255,11 +300,42 @@ impl Course {
         None
     }
 
+    /// The rank says how a make-up stands.
+    fn news(&mut self, news: GangNews) -> GangNews {
+        let GangNews { generation, step, broken } = news;
+        if let Some(gang) = self.gang.as_mut().filter(|_| broken.is_some()) {
+            gang.broke(generation);
+        }
+        tracing::info!(lease = %self.lease, %generation, step, broken, "news of the gang");
+        GangNews { generation, step, broken: broken.map(|text| failure_text(&text)) }
+    }
+
+    /// Tells the trainer of a new make-up of its gang.
+    async fn regang(&mut self, process: Option<&mut Process>, place: GangPlace) {
+        let Some(roster) = self.gang.as_mut().and_then(|gang| gang.change(place)) else { return };
+        self.watch.told_of(roster.generation);
+        // Its silence counts from now on.
+        self.heard = Instant::now();
+        self.tell(process, &ToTrainer::Gang { epoch: self.lease.epoch, roster }).await;
+    }
+
+    /// Gives the trainer the answer to its question.
+    async fn answer(&mut self, process: Option<&mut Process>, id: u64, value: Option<StoreValue>) {
+        self.watch.answered(id);
+        self.tell(process, &ToTrainer::StoreReply { epoch: self.lease.epoch, id, value }).await;
+    }
+
     /// Asks for a checkpoint behind the current step.
     async fn ask(&mut self, process: Option<&mut Process>) {
         self.interval.iter_mut().for_each(|interval| interval.ask(Instant::now()));
-        if let Some(process) = process
-            && let Err(error) = process.say(&ToTrainer::Checkpoint { epoch: self.lease.epoch }).await
+        self.tell(process, &ToTrainer::Checkpoint { epoch: self.lease.epoch }).await;
+    }
+
+    async fn tell(&self, process: Option<&mut Process>, message: &ToTrainer) {
+        // One that has ended its job is idle, and is told nothing of it.
+        if self.closing.is_none()
+            && let Some(process) = process
+            && let Err(error) = process.say(message).await
         {
             // It is dead or stuck: the end of its output or the deadline tells.
             tracing::debug!(lease = %self.lease, %error, "the trainer does not listen");
@@ -348,13 +424,7 @@ impl Course {
             // The trainer knows already; only the time is shorter.
             return;
         }
-        if let Some(process) = process {
-            let message = ToTrainer::Stop { epoch: self.lease.epoch, checkpoint };
-            if let Err(error) = process.say(&message).await {
-                // It is dead or stuck: the end of its output or the deadline tells.
-                tracing::debug!(lease = %self.lease, %error, "the trainer does not listen");
-            }
-        }
+        self.tell(process, &ToTrainer::Stop { epoch: self.lease.epoch, checkpoint }).await;
     }
 
     /// The trainer died before the job could begin.

@@ -1,9 +1,15 @@
 //! A trainer that trains nothing, in the agent's own process: for measuring everything but training.
 
 use super::{Equipment, FoundDevice, HowToStop, Trainer, TrainerError, TrainerEvent, Trainers};
-use crate::attempt::{Attempt, LeaseKey, Progress, ReportBody};
+use crate::{
+    attempt::{Attempt, LeaseKey, Progress, ReportBody},
+    gang::GangPlace,
+};
 use futures::future::BoxFuture;
-use spotsweep_proto::ids::{DeviceName, MetricName};
+use spotsweep_proto::{
+    gang::StoreValue,
+    ids::{DeviceName, MetricName},
+};
 use std::{
     collections::VecDeque,
     task::{Context, Poll, Waker},
@@ -109,6 +115,16 @@ impl Trainer for NoopTrainer {
         });
         self.wake();
     }
+
+    fn regang(&mut self, lease: LeaseKey, place: GangPlace) {
+        // Nothing is trained, so nobody waits for anybody: it only leaves.
+        if place.rank.is_none() {
+            self.stop(lease, HowToStop::Checkpoint);
+        }
+    }
+
+    /// It asks nothing.
+    fn answer(&mut self, _lease: LeaseKey, _id: u64, _value: Option<StoreValue>) {}
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<TrainerEvent> {
         if let Some(event) = self.events.pop_front() {

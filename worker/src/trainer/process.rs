@@ -7,12 +7,14 @@ use super::{
     runner::{self, Runner},
 };
 use crate::{
+    address::GangAddress,
     attempt::{Attempt, LeaseKey},
     data::DataFolders,
+    gang::GangPlace,
     scratch::Scratch,
 };
 use futures::future::BoxFuture;
-use spotsweep_proto::ids::DeviceName;
+use spotsweep_proto::{gang::StoreValue, ids::DeviceName};
 use std::{
     path::PathBuf,
     sync::Arc,
@@ -35,6 +37,15 @@ pub enum DeviceChoice {
     Only(DeviceName),
 }
 
+/// How the ranks of gangs on this machine meet their peers.
+#[derive(Debug, Clone)]
+pub struct GangSettings {
+    /// Where they listen for them.
+    pub address: GangAddress,
+    /// Longest wait for a peer in one collective operation before the gang counts as broken.
+    pub timeout: Duration,
+}
+
 /// What trainer processes need to know.
 #[derive(Debug, Clone)]
 pub struct ProcessSettings {
@@ -50,6 +61,8 @@ pub struct ProcessSettings {
     pub grace: Duration,
     /// A trainer with a job that says nothing for this long hangs and is killed.
     pub silence: Duration,
+    /// How ranks of gangs meet their peers.
+    pub gang: GangSettings,
     /// Variables of the trainer's environment, besides the agent's own.
     pub environment: Vec<(String, String)>,
 }
@@ -130,6 +143,8 @@ fn choose(choice: &DeviceChoice, devices: Vec<FoundDevice>) -> Result<Vec<FoundD
 pub(crate) enum RunnerCommand {
     Start(Box<Attempt>),
     Stop(LeaseKey, HowToStop),
+    Regang(LeaseKey, GangPlace),
+    Answer(LeaseKey, u64, Option<StoreValue>),
 }
 
 /// One device's trainer process, as the agent sees it.
@@ -147,6 +162,14 @@ impl Trainer for ProcessTrainer {
 
     fn stop(&mut self, lease: LeaseKey, how: HowToStop) {
         let _sent = self.commands.send(RunnerCommand::Stop(lease, how));
+    }
+
+    fn regang(&mut self, lease: LeaseKey, place: GangPlace) {
+        let _sent = self.commands.send(RunnerCommand::Regang(lease, place));
+    }
+
+    fn answer(&mut self, lease: LeaseKey, id: u64, value: Option<StoreValue>) {
+        let _sent = self.commands.send(RunnerCommand::Answer(lease, id, value));
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<TrainerEvent> {

@@ -5,7 +5,8 @@ use super::{
     FoundDevice, HowToStop, TrainerError, TrainerEvent,
     child::Process,
     course::{Course, End},
-    process::{ProcessSettings, RunnerCommand},
+    process::{GangSettings, ProcessSettings, RunnerCommand},
+    rank::Gang,
     retries::{GivenUp, with_retries},
     stderr::failure_text,
 };
@@ -15,6 +16,7 @@ use crate::{
     checkpoints::{CheckpointStore, StoreError},
     data::Data,
     errors::describe,
+    gang::GangPlace,
     interval::{self, Interval},
     scratch::Scratch,
 };
@@ -222,7 +224,7 @@ impl Runner {
             match command? {
                 RunnerCommand::Start(attempt) => return Some(attempt),
                 // It ended before the command came.
-                RunnerCommand::Stop(..) => {}
+                RunnerCommand::Stop(..) | RunnerCommand::Regang(..) | RunnerCommand::Answer(..) => {}
             }
         }
     }
@@ -243,9 +245,10 @@ impl Runner {
             }
         }
         let store = self.store(&attempt.store_url);
+        let mut place = attempt.gang.clone();
         let prepared = tokio::select! {
             prepared = prepare(&attempt, store, &self.settings, folder) => prepared,
-            how = stopped(&mut self.commands, lease) => return match how {
+            how = stopped(&mut self.commands, lease, &mut place) => return match how {
                 Some(HowToStop::Checkpoint | HowToStop::CheckpointBy(_)) => {
                     End::Healthy(Some(ReportBody::Released { step: first_step, seconds: 0.0 }))
                 }
@@ -253,20 +256,23 @@ impl Runner {
                 None => End::Closed,
             },
         };
-        let Prepared { job, store, data_hint } = match prepared {
+        let Prepared { mut job, store, data_hint } = match prepared {
             Ok(prepared) => prepared,
             Err(Unprepared { kind, message }) => {
                 return End::Healthy(failed(first_step, kind, &message));
             }
         };
         let Some(mut process) = self.process.take() else { return End::Closed };
+        let gang = self.gang(place.as_ref()).await;
+        job.gang = gang.as_ref().map(Gang::roster);
         let trial = attempt.trial();
         tracing::info!(%trial, epoch = %lease.epoch, attempt = attempt.number, step = first_step, device = %self.device, "a job begins");
         let said = process.say(&ToTrainer::Run(job)).await;
         let interval =
             Interval::new(attempt.sweep.checkpoint, attempt.interruption_mean_s, tokio::time::Instant::now());
         let course = Course::new(lease, first_step, folder, store, trial, data_hint, &self.settings)
-            .checkpointed_at(interval);
+            .checkpointed_at(interval)
+            .in_gang(gang);
         if let Err(error) = said {
             let death = process.end(false).await;
             return course.died(death, &format!("the trainer does not take jobs: {error}"));
@@ -274,6 +280,13 @@ impl Runner {
         let (end, process) = course.run(process, &mut self.commands, &self.events).await;
         self.process = process;
         end
+    }
+
+    /// How the job's rank tells of make-ups, the first of which is `place`.
+    async fn gang(&self, place: Option<&GangPlace>) -> Option<Gang> {
+        let place = place?.clone();
+        let GangSettings { address, timeout } = &self.settings.gang;
+        Some(Gang::new(place, address.find().await, *timeout))
     }
 
     /// The store at `url`; the one that was used last is kept open.
@@ -297,16 +310,27 @@ async fn start_for(settings: &ProcessSettings, device: &DeviceName) -> Result<Pr
     Err(TrainerError::NoDevice { wanted: device.to_string(), found: names.join(", ") })
 }
 
-/// Waits until the attempt shall stop; `None` when the agent lets go.
+/// Waits until the attempt shall stop, or leave its gang; `None` when the agent lets go. Meanwhile `place` becomes the
+/// newest that it is told of.
 async fn stopped(
     commands: &mut mpsc::UnboundedReceiver<RunnerCommand>,
     lease: LeaseKey,
+    place: &mut Option<GangPlace>,
 ) -> Option<HowToStop> {
     loop {
         match commands.recv().await? {
             RunnerCommand::Stop(meant, how) if meant == lease => return Some(how),
+            RunnerCommand::Regang(meant, newer) if meant == lease => {
+                if newer.rank.is_none() {
+                    return Some(HowToStop::Checkpoint);
+                }
+                *place = Some(newer);
+            }
             // Of an attempt before this one. A start cannot come: one attempt at a time.
-            RunnerCommand::Stop(..) | RunnerCommand::Start(_) => {}
+            RunnerCommand::Stop(..)
+            | RunnerCommand::Regang(..)
+            | RunnerCommand::Answer(..)
+            | RunnerCommand::Start(_) => {}
         }
     }
 }
@@ -344,6 +368,8 @@ async fn prepare(
         scratch_dir: folder.to_owned(),
         checkpoint: interval::for_trainer(attempt.sweep.checkpoint),
         resume,
+        // Told last of all, so that it is the newest make-up.
+        gang: None,
     };
     Ok(Prepared { job: Box::new(job), store, data_hint })
 }

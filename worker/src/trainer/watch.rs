@@ -1,9 +1,13 @@
 //! One job as its trainer tells it: checks that the tale keeps to the line protocol, and turns it into what the
 //! agent reports. Pure.
 
-use crate::attempt::Progress;
+use crate::{
+    attempt::Progress,
+    gang::{GangNews, QUESTIONS_PER_JOB, StoreQuestion},
+};
 use spotsweep_proto::{
     digest::Digest,
+    gang::{Generation, STORE_KEY_BYTES, STORE_VALUE_BYTES, StoreOp},
     ids::{Epoch, MetricName, NameError},
     limits::{METRICS_PER_REPORT, METRICS_PER_TRIAL, STEPS_PER_TRIAL},
     line::{CheckpointFiles, FailureKind, FromTrainer},
@@ -23,6 +27,8 @@ pub(crate) enum Said {
     Done { step: u64, metrics: Vec<(MetricName, f64)>, weights_digest: Digest },
     Stopped { step: u64 },
     Failed { step: u64, kind: FailureKind, message: String },
+    Gang(GangNews),
+    Ask(StoreQuestion),
 }
 
 /// A tale against the protocol.
@@ -48,6 +54,18 @@ pub(crate) enum Breach {
     Names,
     #[error("it reported a metric whose name is not acceptable")]
     Name(#[from] NameError),
+    #[error("it said {0} without being in a gang")]
+    NoGang(&'static str),
+    #[error("it spoke of generation {found} of its gang; it was told of {first} to {newest}")]
+    Generation { found: Generation, first: Generation, newest: Generation },
+    #[error("it asked for a key of {0} bytes; {STORE_KEY_BYTES} is the limit")]
+    Key(usize),
+    #[error("it set a value of {0} bytes; {STORE_VALUE_BYTES} is the limit")]
+    Value(usize),
+    #[error("it asked question {0} again before the answer came")]
+    Asked(u64),
+    #[error("it asked more than {QUESTIONS_PER_JOB} questions without waiting for an answer")]
+    Questions,
     #[error("it wrote a checkpoint outside its folder, at {0:?}")]
     Outside(PathBuf),
 }
@@ -66,6 +84,15 @@ pub(crate) struct Watch {
     step: u64,
     names: HashMap<String, MetricName>,
     ignored_values: u64,
+    gang: Option<Told>,
+}
+
+/// What a rank of a gang was told, and what it asked.
+struct Told {
+    first: Generation,
+    newest: Generation,
+    /// Questions without an answer, and whose store they are about.
+    asked: HashMap<u64, Generation>,
 }
 
 impl Watch {
@@ -80,6 +107,23 @@ impl Watch {
             step: first_step,
             names: HashMap::new(),
             ignored_values: 0,
+            gang: None,
+        }
+    }
+
+    /// The job's trainer is a rank of a gang, and was told of this make-up.
+    pub(crate) fn told_of(&mut self, generation: Generation) {
+        let told = Told { first: generation, newest: generation, asked: HashMap::new() };
+        let gang = self.gang.get_or_insert(told);
+        gang.newest = gang.newest.max(generation);
+        // Whoever asked an older one does not wait any more.
+        gang.asked.retain(|_, about| *about >= generation);
+    }
+
+    /// The trainer gets the answer to a question.
+    pub(crate) fn answered(&mut self, id: u64) {
+        if let Some(gang) = &mut self.gang {
+            gang.asked.remove(&id);
         }
     }
 
@@ -101,11 +145,12 @@ impl Watch {
                 if self.started {
                     return Err(Breach::Again("started"));
                 }
-                if step != self.first_step {
+                // A rank that joins a gang at work begins where that is.
+                if step < self.first_step || (step > self.first_step && self.gang.is_none()) {
                     return Err(Breach::FirstStep { found: step, wanted: self.first_step });
                 }
-                check_limit(total_steps.unwrap_or(0))?;
-                self.started = true;
+                check_limit(step.max(total_steps.unwrap_or(0)))?;
+                (self.started, self.step) = (true, self.step.max(step));
                 Ok(Said::Started { step, total_steps })
             }
             FromTrainer::Report { epoch, step, data_epoch, metrics } => {
@@ -140,11 +185,46 @@ impl Watch {
                 self.step = self.step.max(step);
                 Ok(Said::Failed { step, kind: reason, message })
             }
+            FromTrainer::GangFormed { epoch, generation, step } => {
+                self.check("gang_formed", epoch, None, step)?;
+                self.check_generation("gang_formed", generation)?;
+                Ok(Said::Gang(GangNews { generation, step, broken: None }))
+            }
+            // Before the start too: its peers may never come.
+            FromTrainer::GangBroken { epoch, generation, step, message } => {
+                self.check_epoch("gang_broken", epoch)?;
+                self.check_generation("gang_broken", generation)?;
+                check_limit(step)?;
+                self.step = self.step.max(step);
+                Ok(Said::Gang(GangNews { generation, step, broken: Some(message) }))
+            }
+            FromTrainer::Store { epoch, generation, id, op } => {
+                self.check_epoch("store", epoch)?;
+                let gang = self.check_generation("store", generation)?;
+                check_question(&op)?;
+                if gang.asked.len() >= QUESTIONS_PER_JOB {
+                    return Err(Breach::Questions);
+                }
+                // A question about a make-up that is over is answered, and not waited for.
+                if gang.asked.insert(id, generation).is_some() {
+                    return Err(Breach::Asked(id));
+                }
+                Ok(Said::Ask(StoreQuestion { generation, id, op }))
+            }
         }
     }
 
     fn check_epoch(&self, said: &'static str, found: Epoch) -> Result<(), Breach> {
         if found == self.epoch { Ok(()) } else { Err(Breach::Epoch { said, found, wanted: self.epoch }) }
+    }
+
+    fn check_generation(&mut self, said: &'static str, found: Generation) -> Result<&mut Told, Breach> {
+        let gang = self.gang.as_mut().ok_or(Breach::NoGang(said))?;
+        if (gang.first..=gang.newest).contains(&found) {
+            Ok(gang)
+        } else {
+            Err(Breach::Generation { found, first: gang.first, newest: gang.newest })
+        }
     }
 
     /// `least` is the first step that this kind of message may name now; never one before the job's own first.
@@ -206,6 +286,17 @@ impl Watch {
             }
         }
         Ok(named)
+    }
+}
+
+fn check_question(op: &StoreOp) -> Result<(), Breach> {
+    let (StoreOp::Set { key, .. } | StoreOp::Get { key }) = op;
+    if key.len() > STORE_KEY_BYTES {
+        return Err(Breach::Key(key.len()));
+    }
+    match op {
+        StoreOp::Set { value, .. } if value.0.len() > STORE_VALUE_BYTES => Err(Breach::Value(value.0.len())),
+        StoreOp::Set { .. } | StoreOp::Get { .. } => Ok(()),
     }
 }
 

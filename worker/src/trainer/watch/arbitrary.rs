@@ -40,6 +40,16 @@ fn message() -> impl Strategy<Value = FromTrainer> {
             FromTrainer::Done { epoch, step, metrics, weights_digest: Digest([0; 32]) }
         }),
         (epoch(), step()).prop_map(|(epoch, step)| FromTrainer::Stopped { epoch, step }),
+        (epoch(), 0..4_u64, step()).prop_map(|(epoch, generation, step)| {
+            FromTrainer::GangFormed { epoch, generation: Generation(generation), step }
+        }),
+        (epoch(), 0..4_u64, step(), ".{0,8}").prop_map(|(epoch, generation, step, message)| {
+            FromTrainer::GangBroken { epoch, generation: Generation(generation), step, message }
+        }),
+        (epoch(), 0..4_u64, 0..3_u64, 0..300_usize).prop_map(|(epoch, generation, id, length)| {
+            let op = StoreOp::Get { key: "k".repeat(length) };
+            FromTrainer::Store { epoch, generation: Generation(generation), id, op }
+        }),
         (epoch(), step(), ".{0,8}").prop_map(|(epoch, step, message)| {
             FromTrainer::Failed { epoch, step, reason: FailureKind::Internal, message }
         }),
@@ -48,13 +58,18 @@ fn message() -> impl Strategy<Value = FromTrainer> {
 
 proptest! {
     #[test]
-    fn what_is_passed_on_keeps_to_the_protocol(messages in vec(message(), 0..40)) {
+    fn what_is_passed_on_keeps_to_the_protocol(messages in vec(message(), 0..40), ganged in any::<bool>()) {
         let mut watch = Watch::new(EPOCH, 10, Path::new("/scratch/1"));
+        if ganged {
+            watch.told_of(Generation(1));
+            watch.told_of(Generation(2));
+        }
+        let mut asked = std::collections::HashSet::new();
         let (mut begun, mut last) = (false, None);
         for message in messages {
             match watch.hear(message) {
                 Ok(Said::Started { step, .. }) => {
-                    prop_assert!(!begun && step == 10);
+                    prop_assert!(!begun && (step == 10 || (ganged && step > 10)));
                     begun = true;
                 }
                 Ok(Said::Progress(progress)) => {
@@ -71,6 +86,15 @@ proptest! {
                 }
                 Ok(Said::Done { metrics, .. }) => {
                     prop_assert!(begun && metrics.iter().all(|(_, value)| value.is_finite()));
+                }
+                Ok(Said::Gang(news)) => {
+                    prop_assert!(ganged && (begun || news.broken.is_some()));
+                    prop_assert!((1..=2).contains(&news.generation.0) && news.step <= STEPS_PER_TRIAL);
+                }
+                Ok(Said::Ask(question)) => {
+                    let StoreOp::Get { key } = question.op else { panic!("only those are asked here") };
+                    prop_assert!(ganged && (1..=2).contains(&question.generation.0));
+                    prop_assert!(key.len() <= STORE_KEY_BYTES && asked.insert(question.id));
                 }
                 Ok(Said::Stopped { .. } | Said::Failed { .. }) | Err(_) => {}
             }
