@@ -17,7 +17,8 @@ pub(crate) const QUESTIONS_PER_JOB: usize = 512;
 pub struct GangPlace {
     /// Which make-up.
     pub generation: Generation,
-    /// Its rank; `None`: it belongs to the gang no more and leaves behind the next step.
+    /// Its rank; `None` in a grant: it prepares, says that it is ready, and waits. `None` later: it belongs to the gang no
+    /// more and leaves behind the next step.
     pub rank: Option<u32>,
     /// Who carries what.
     pub shares: Shares,
@@ -48,8 +49,10 @@ pub struct GangNews {
     pub generation: Generation,
     /// Finished steps.
     pub step: u64,
-    /// What broke; `None`: all ranks are connected.
+    /// What broke; `None`: all ranks are connected, unless it is only `ready`.
     pub broken: Option<String>,
+    /// The worker has no rank yet, and all that it needs to get one.
+    pub ready: bool,
 }
 
 /// A question of this worker's rank to the rendezvous store.
@@ -147,7 +150,7 @@ mod tests {
     }
 
     fn news(generation: u64) -> GangNews {
-        GangNews { generation: Generation(generation), step: 3, broken: None }
+        GangNews { generation: Generation(generation), step: 3, broken: None, ready: false }
     }
 
     fn question(id: u64) -> StoreQuestion {

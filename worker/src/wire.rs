@@ -203,13 +203,14 @@ pub(crate) fn held((lease, device): (LeaseKey, usize)) -> v1::HeldLease {
 
 /// How a make-up of a gang stands.
 pub(crate) fn gang_news(lease: LeaseKey, news: GangNews) -> v1::GangNews {
-    let GangNews { generation, step, broken } = news;
+    let GangNews { generation, step, broken, ready } = news;
     v1::GangNews {
         trial: Some(trial_key(lease)),
         epoch: lease.epoch.0,
         generation: generation.0,
         step,
         broken,
+        ready,
     }
 }
 

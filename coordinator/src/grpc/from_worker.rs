@@ -280,15 +280,16 @@ pub fn noticed(noticed: v1::Noticed) -> Option<Notice> {
 /// How a make-up of a gang stands, as one of its ranks sees it.
 ///
 /// # Errors
-/// No trial, generation 0 (they grow from 1), or a step beyond the limit.
+/// No trial, generation 0 (they grow from 1) of one that has a rank, or a step beyond the limit.
 pub fn gang_news(news: v1::GangNews) -> Result<RankWord, Problem> {
-    let v1::GangNews { trial, epoch, generation, step, broken } = news;
+    let v1::GangNews { trial, epoch, generation, step, broken, ready } = news;
     Ok(RankWord {
         trial: self::trial(trial)?,
         epoch: Epoch(epoch),
-        generation: self::generation(generation)?,
+        generation: if ready { Generation(0) } else { self::generation(generation)? },
         step: steps(step)?,
         news: match broken {
+            _ if ready => GangNews::Ready,
             None => GangNews::Formed,
             Some(message) => GangNews::Broken { message: cut(message, limits::FAILURE_TEXT_BYTES) },
         },

@@ -129,9 +129,9 @@ fn message() -> impl Strategy<Value = Message> {
             Message::Noticed(v1::Noticed { source, kind, in_s, reason })
         }),
         1 => Just(Message::Goodbye(v1::Goodbye {})),
-        2 => (key(), number(), number(), number(), option::of(text())).prop_map(
-            |(trial, epoch, generation, step, broken)| {
-                Message::Gang(v1::GangNews { trial, epoch, generation, step, broken })
+        2 => (key(), number(), number(), number(), option::of(text()), any::<bool>()).prop_map(
+            |(trial, epoch, generation, step, broken, ready)| {
+                Message::Gang(v1::GangNews { trial, epoch, generation, step, broken, ready })
             }
         ),
         1 => (key(), number(), number(), number(), text(), option::of(bytes())).prop_map(

@@ -16,11 +16,12 @@ use crate::{
     checkpoints::{CheckpointStore, StoreError},
     data::Data,
     errors::describe,
-    gang::GangPlace,
+    gang::{GangNews, GangPlace},
     interval::{self, Interval},
     scratch::Scratch,
 };
 use spotsweep_proto::{
+    gang::Generation,
     ids::{DeviceName, TrialId},
     limits::DEVICES_PER_WORKER,
     line::{CheckpointFiles, FailureKind, FromTrainer, Job, PROTOCOL_VERSION, ToTrainer},
@@ -248,13 +249,7 @@ impl Runner {
         let mut place = attempt.gang.clone();
         let prepared = tokio::select! {
             prepared = prepare(&attempt, store, &self.settings, folder) => prepared,
-            how = stopped(&mut self.commands, lease, &mut place) => return match how {
-                Some(HowToStop::Checkpoint | HowToStop::CheckpointBy(_)) => {
-                    End::Healthy(Some(ReportBody::Released { step: first_step, seconds: 0.0 }))
-                }
-                Some(HowToStop::Discard) => End::Healthy(None),
-                None => End::Closed,
-            },
+            how = stopped(&mut self.commands, lease, &mut place) => return unbegun(how, first_step),
         };
         let Prepared { mut job, store, data_hint } = match prepared {
             Ok(prepared) => prepared,
@@ -262,6 +257,13 @@ impl Runner {
                 return End::Healthy(failed(first_step, kind, &message));
             }
         };
+        if place.as_ref().is_some_and(|place| place.rank.is_none()) {
+            let news = GangNews { generation: Generation(0), step: first_step, broken: None, ready: true };
+            self.tell(TrainerEvent::Gang(lease, news)).await;
+            if let Some(how) = stopped_before_ranked(&mut self.commands, lease, &mut place).await {
+                return unbegun(how, first_step);
+            }
+        }
         let Some(mut process) = self.process.take() else { return End::Closed };
         let gang = self.gang(place.as_ref()).await;
         job.gang = gang.as_ref().map(Gang::roster);
@@ -310,6 +312,17 @@ async fn start_for(settings: &ProcessSettings, device: &DeviceName) -> Result<Pr
     Err(TrainerError::NoDevice { wanted: device.to_string(), found: names.join(", ") })
 }
 
+/// The end of an attempt that was stopped before its trainer had it. `how` is `None` when the agent lets go.
+fn unbegun(how: Option<HowToStop>, first_step: u64) -> End {
+    match how {
+        Some(HowToStop::Checkpoint | HowToStop::CheckpointBy(_)) => {
+            End::Healthy(Some(ReportBody::Released { step: first_step, seconds: 0.0 }))
+        }
+        Some(HowToStop::Discard) => End::Healthy(None),
+        None => End::Closed,
+    }
+}
+
 /// Waits until the attempt shall stop, or leave its gang; `None` when the agent lets go. Meanwhile `place` becomes the
 /// newest that it is told of.
 async fn stopped(
@@ -318,13 +331,28 @@ async fn stopped(
     place: &mut Option<GangPlace>,
 ) -> Option<HowToStop> {
     loop {
-        match commands.recv().await? {
-            RunnerCommand::Stop(meant, how) if meant == lease => return Some(how),
+        if let Some(how) = stopped_before_ranked(commands, lease, place).await {
+            return how;
+        }
+    }
+}
+
+/// Waits until the attempt gets a rank in its gang, which is `None`, or shall stop: `Some`, as [`stopped`] gives it.
+async fn stopped_before_ranked(
+    commands: &mut mpsc::UnboundedReceiver<RunnerCommand>,
+    lease: LeaseKey,
+    place: &mut Option<GangPlace>,
+) -> Option<Option<HowToStop>> {
+    loop {
+        let Some(command) = commands.recv().await else { return Some(None) };
+        match command {
+            RunnerCommand::Stop(meant, how) if meant == lease => return Some(Some(how)),
             RunnerCommand::Regang(meant, newer) if meant == lease => {
                 if newer.rank.is_none() {
-                    return Some(HowToStop::Checkpoint);
+                    return Some(Some(HowToStop::Checkpoint));
                 }
                 *place = Some(newer);
+                return None;
             }
             // Of an attempt before this one. A start cannot come: one attempt at a time.
             RunnerCommand::Stop(..)

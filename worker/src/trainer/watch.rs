@@ -188,7 +188,7 @@ impl Watch {
             FromTrainer::GangFormed { epoch, generation, step } => {
                 self.check("gang_formed", epoch, None, step)?;
                 self.check_generation("gang_formed", generation)?;
-                Ok(Said::Gang(GangNews { generation, step, broken: None }))
+                Ok(Said::Gang(GangNews { generation, step, broken: None, ready: false }))
             }
             // Before the start too: its peers may never come.
             FromTrainer::GangBroken { epoch, generation, step, message } => {
@@ -196,7 +196,7 @@ impl Watch {
                 self.check_generation("gang_broken", generation)?;
                 check_limit(step)?;
                 self.step = self.step.max(step);
-                Ok(Said::Gang(GangNews { generation, step, broken: Some(message) }))
+                Ok(Said::Gang(GangNews { generation, step, broken: Some(message), ready: false }))
             }
             FromTrainer::Store { epoch, generation, id, op } => {
                 self.check_epoch("store", epoch)?;
