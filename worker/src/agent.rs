@@ -271,6 +271,7 @@ impl Running {
         while let Some(command) = self.session.next_command() {
             match command {
                 Command::Start { device, attempt } => self.trainers[device].start(attempt),
+                Command::Prepare { device, attempt } => self.trainers[device].prepare(&attempt),
                 Command::Stop { device, lease, how } => self.trainers[device].stop(lease, how),
                 Command::Regang { device, lease, place } => self.trainers[device].regang(lease, place),
                 Command::Answer { device, lease, id, value } => {

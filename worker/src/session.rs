@@ -32,10 +32,31 @@ const GANG_PATIENCE_SHARE: u32 = 3;
 /// What a trainer shall do.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Start { device: usize, attempt: Attempt },
-    Stop { device: usize, lease: LeaseKey, how: HowToStop },
-    Regang { device: usize, lease: LeaseKey, place: GangPlace },
-    Answer { device: usize, lease: LeaseKey, id: u64, value: Option<StoreValue> },
+    Start {
+        device: usize,
+        attempt: Attempt,
+    },
+    /// This one comes next.
+    Prepare {
+        device: usize,
+        attempt: Attempt,
+    },
+    Stop {
+        device: usize,
+        lease: LeaseKey,
+        how: HowToStop,
+    },
+    Regang {
+        device: usize,
+        lease: LeaseKey,
+        place: GangPlace,
+    },
+    Answer {
+        device: usize,
+        lease: LeaseKey,
+        id: u64,
+        value: Option<StoreValue>,
+    },
 }
 
 /// What the coordinator shall hear.
@@ -196,6 +217,7 @@ impl Session {
             }
             slot.queue.push_back(attempt);
             self.start_next(device, now);
+            self.prepare_next(device);
         }
         Ok(())
     }
@@ -438,6 +460,15 @@ impl Session {
             let (lease, gang) = (attempt.lease, attempt.gang.clone());
             slot.running = Some(Running { lease, since: now, stopping: None, gang, patience: None });
             self.commands.push_back(Command::Start { device, attempt });
+            self.prepare_next(device);
+        }
+    }
+
+    /// What comes next and resumes from a checkpoint can have it fetched.
+    fn prepare_next(&mut self, device: usize) {
+        if let Some(next) = self.slots[device].queue.front().filter(|next| next.resume.is_some()) {
+            let attempt = next.clone();
+            self.commands.push_back(Command::Prepare { device, attempt });
         }
     }
 

@@ -16,6 +16,7 @@ use std::{
 };
 use tokio::time::Instant;
 
+mod ahead;
 mod child;
 mod course;
 mod memory;
@@ -65,6 +66,9 @@ pub trait Trainer: Send {
     /// Begin. The device is idle: every attempt before has ended with its final report or
     /// [`TrainerEvent::Dropped`].
     fn start(&mut self, attempt: Attempt);
+
+    /// This attempt comes next, while another one trains: what it needs may be fetched meanwhile.
+    fn prepare(&mut self, _attempt: &Attempt) {}
 
     /// Stop the attempt under `lease`; nothing happens if it has ended already (the two may cross). A later
     /// [`HowToStop::Discard`] overrules an earlier order to checkpoint, and an earlier deadline a later one.

@@ -70,6 +70,9 @@ fn commands(session: &mut Session) -> Vec<String> {
     while let Some(command) = session.next_command() {
         texts.push(match command {
             Command::Start { device, attempt } => format!("start {} on {device}", attempt.lease.trial.number),
+            Command::Prepare { device, attempt } => {
+                format!("prepare {} on {device}", attempt.lease.trial.number)
+            }
             Command::Stop { device, lease, how } => {
                 format!("stop {} on {device}: {how:?}", lease.trial.number)
             }
@@ -316,4 +319,22 @@ fn a_grant_that_makes_no_sense_is_refused() {
     let mut unknown = grants(0..1);
     unknown[0].lease.trial.sweep = SweepNumber(4);
     assert!(matches!(session.granted(unknown, now), Err(SessionError::Sweep(4))));
+}
+
+#[test]
+fn what_waits_behind_a_running_attempt_and_resumes_is_prepared_meanwhile() {
+    use crate::attempt::CheckpointRef;
+    use spotsweep_proto::digest::Digest;
+    let now = Instant::now();
+    let mut session = session(now);
+    let mut granted = grants(0..3);
+    let digest = Digest([1; 32]);
+    granted[1].resume =
+        Some(CheckpointRef { step: 5, manifest: digest, parts: vec![digest], bytes: 1 << 20, last: false });
+    session.granted(granted, now).unwrap();
+    let said = commands(&mut session);
+    assert_eq!(said.first().map(String::as_str), Some("start 0 on 0"));
+    assert!(said.len() > 1 && said[1..].iter().all(|text| text == "prepare 1 on 0"), "{said:?}");
+    finish(&mut session, 0, now);
+    assert_eq!(commands(&mut session), ["start 1 on 0"], "the last one begins from nothing");
 }

@@ -3,6 +3,7 @@
 
 use super::{
     Equipment, FoundDevice, HowToStop, Trainer, TrainerError, TrainerEvent, Trainers,
+    ahead::Ahead,
     child::Process,
     runner::{self, Runner},
 };
@@ -101,15 +102,18 @@ impl Trainers for ProcessTrainers {
     fn open(&mut self, device: &FoundDevice) -> Box<dyn Trainer> {
         let (commands, command_receiver) = mpsc::unbounded_channel();
         let (event_sender, events) = mpsc::channel(EVENTS);
+        let ahead = Arc::new(Ahead::default());
         let runner = Runner::new(
             self.settings.clone(),
             self.scratch.clone(),
+            ahead.clone(),
             device.name.clone(),
             self.first.take(),
             command_receiver,
             event_sender,
         );
-        Box::new(ProcessTrainer { commands, events, task: tokio::spawn(runner.run()) })
+        let (task, scratch) = (tokio::spawn(runner.run()), self.scratch.clone());
+        Box::new(ProcessTrainer { commands, events, task, ahead, scratch })
     }
 }
 
@@ -152,12 +156,20 @@ struct ProcessTrainer {
     commands: mpsc::UnboundedSender<RunnerCommand>,
     events: mpsc::Receiver<TrainerEvent>,
     task: JoinHandle<()>,
+    ahead: Arc<Ahead>,
+    scratch: Option<Arc<Scratch>>,
 }
 
 impl Trainer for ProcessTrainer {
     fn start(&mut self, attempt: Attempt) {
         // The runner lives as long as this; should it have panicked, there is nobody to tell.
         let _sent = self.commands.send(RunnerCommand::Start(Box::new(attempt)));
+    }
+
+    fn prepare(&mut self, attempt: &Attempt) {
+        if let Some(scratch) = &self.scratch {
+            self.ahead.begin(attempt, scratch);
+        }
     }
 
     fn stop(&mut self, lease: LeaseKey, how: HowToStop) {
@@ -180,7 +192,7 @@ impl Trainer for ProcessTrainer {
     }
 
     fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
-        let Self { commands, events, mut task } = *self;
+        let Self { commands, events, mut task, ahead: _, scratch: _ } = *self;
         Box::pin(async move {
             drop((commands, events));
             if timeout(CLOSE_LIMIT, &mut task).await.is_err() {

@@ -3,6 +3,7 @@
 
 use super::{
     FoundDevice, HowToStop, TrainerError, TrainerEvent,
+    ahead::Ahead,
     child::Process,
     course::{Course, End},
     process::{GangSettings, ProcessSettings, RunnerCommand},
@@ -105,6 +106,7 @@ pub(crate) struct Runner {
     settings: Arc<ProcessSettings>,
     /// `None` never once the devices are found.
     scratch: Option<Arc<Scratch>>,
+    ahead: Arc<Ahead>,
     device: DeviceName,
     process: Option<Process>,
     commands: mpsc::UnboundedReceiver<RunnerCommand>,
@@ -118,13 +120,14 @@ impl Runner {
     pub(crate) fn new(
         settings: Arc<ProcessSettings>,
         scratch: Option<Arc<Scratch>>,
+        ahead: Arc<Ahead>,
         device: DeviceName,
         process: Option<Process>,
         commands: mpsc::UnboundedReceiver<RunnerCommand>,
         events: mpsc::Sender<TrainerEvent>,
     ) -> Self {
         let restarts = Backoff::new(RESTART_BASE, RESTART_LIMIT);
-        Self { settings, scratch, device, process, commands, events, restarts, store: None, jobs: 0 }
+        Self { settings, scratch, ahead, device, process, commands, events, restarts, store: None, jobs: 0 }
     }
 
     /// Runs until the agent lets go of it.
@@ -248,7 +251,7 @@ impl Runner {
         let store = self.store(&attempt.store_url);
         let mut place = attempt.gang.clone();
         let prepared = tokio::select! {
-            prepared = prepare(&attempt, store, &self.settings, folder) => prepared,
+            prepared = prepare(&attempt, store, &self.ahead, &self.settings, folder) => prepared,
             how = stopped(&mut self.commands, lease, &mut place) => return unbegun(how, first_step),
         };
         let Prepared { mut job, store, data_hint } = match prepared {
@@ -367,6 +370,7 @@ async fn stopped_before_ranked(
 async fn prepare(
     attempt: &Attempt,
     store: Result<Arc<CheckpointStore>, StoreError>,
+    ahead: &Ahead,
     settings: &ProcessSettings,
     folder: &Path,
 ) -> Result<Prepared, Unprepared> {
@@ -383,7 +387,10 @@ async fn prepare(
     };
     let trial = attempt.trial();
     let resume = match &attempt.resume {
-        Some(checkpoint) => Some(fetch(&store, &trial, checkpoint, folder).await?),
+        Some(checkpoint) => Some(match ahead.take(checkpoint, folder).await {
+            Some(files) => files,
+            None => fetch(&store, &trial, checkpoint, folder).await?,
+        }),
         None => None,
     };
     let job = Job {
