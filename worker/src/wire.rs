@@ -345,3 +345,25 @@ fn failure_kind(kind: FailureKind) -> v1::FailureKind {
         FailureKind::Internal => v1::FailureKind::Internal,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_in_a_gang_that_cannot_be_is_refused() {
+        let good = v1::GangPlace { generation: 2, rank: Some(1), starts: vec![0, 3], shards: 4 };
+        let place = gang_place(good.clone()).unwrap();
+        assert_eq!((place.generation, place.rank), (Generation(2), Some(1)));
+        assert_eq!((place.shares.of(0), place.shares.of(1)), (0..3, 3..4));
+        assert!(gang_place(v1::GangPlace { rank: None, ..good.clone() }).is_ok());
+        for wrong in [
+            v1::GangPlace { generation: 0, ..good.clone() },
+            v1::GangPlace { rank: Some(2), ..good.clone() },
+            v1::GangPlace { starts: vec![0, 4], ..good.clone() },
+            v1::GangPlace { starts: Vec::new(), ..good },
+        ] {
+            assert!(gang_place(wrong).is_err());
+        }
+    }
+}

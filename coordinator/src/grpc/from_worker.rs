@@ -486,6 +486,35 @@ mod tests {
     }
 
     #[test]
+    fn news_of_a_gang_and_questions_are_taken_within_their_limits() {
+        let trial = Some(v1::TrialKey { sweep: 0, number: 3 });
+        let broken = Some("é".repeat(limits::FAILURE_TEXT_BYTES));
+        let news = v1::GangNews { trial, epoch: 2, generation: 1, step: 5, broken };
+        let word = gang_news(news.clone()).unwrap();
+        let GangNews::Broken { message } = word.news else { panic!("it is broken") };
+        assert_eq!((word.step, message.len()), (5, limits::FAILURE_TEXT_BYTES));
+        let formed = gang_news(v1::GangNews { broken: None, ..news.clone() }).unwrap();
+        assert_eq!(formed.news, GangNews::Formed);
+        assert!(gang_news(v1::GangNews { trial: None, ..news.clone() }).is_err());
+        assert!(gang_news(v1::GangNews { generation: 0, ..news.clone() }).is_err());
+        assert!(gang_news(v1::GangNews { step: limits::STEPS_PER_TRIAL + 1, ..news }).is_err());
+
+        let key = "k".repeat(STORE_KEY_BYTES);
+        let set = Some(vec![0; STORE_VALUE_BYTES].into());
+        let query = v1::StoreQuery { trial, epoch: 2, generation: 1, id: u64::MAX, key, set };
+        assert!(store_query(query.clone()).is_ok());
+        let larger = Some(vec![0; STORE_VALUE_BYTES + 1].into());
+        for wrong in [
+            v1::StoreQuery { trial: None, ..query.clone() },
+            v1::StoreQuery { generation: 0, ..query.clone() },
+            v1::StoreQuery { key: "k".repeat(STORE_KEY_BYTES + 1), ..query.clone() },
+            v1::StoreQuery { set: larger, ..query },
+        ] {
+            assert!(store_query(wrong).is_err());
+        }
+    }
+
+    #[test]
     fn a_long_failure_is_cut_between_characters() {
         let message = "é".repeat(limits::FAILURE_TEXT_BYTES);
         let failed = v1::Failed { step: 1, kind: v1::FailureKind::Crashed.into(), message, seconds: -1.0 };

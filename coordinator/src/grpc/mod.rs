@@ -2,6 +2,7 @@
 
 pub mod control;
 pub mod from_worker;
+mod rendezvous;
 mod to_worker;
 mod watch;
 pub mod worker;

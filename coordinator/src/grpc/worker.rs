@@ -1,6 +1,10 @@
 //! The Worker service: one stream an agent, from the wire into the driver and back.
 
-use super::{from_worker, to_worker};
+use super::{
+    from_worker,
+    rendezvous::{Member, QUESTIONS_PER_CONNECTION, Rendezvous},
+    to_worker,
+};
 use crate::{
     driver::{AttachedSender, Handle, ToSession},
     error::{Code, Problem},
@@ -25,13 +29,14 @@ const HELLO_LIMIT: Duration = Duration::from_secs(10);
 pub struct WorkerService {
     handle: Handle,
     store_url: Arc<str>,
+    rendezvous: Rendezvous,
 }
 
 impl WorkerService {
     /// One that feeds the driver behind `handle`; checkpoints go to `store_url`.
     #[must_use]
     pub fn new(handle: Handle, store_url: &str) -> Self {
-        Self { handle, store_url: store_url.into() }
+        Self { handle, store_url: store_url.into(), rendezvous: Rendezvous::default() }
     }
 }
 
@@ -44,9 +49,10 @@ impl Worker for WorkerService {
     async fn attach(&self, request: Request<Streaming<v1::FromWorker>>) -> Result<Response<Answers>, Status> {
         let said = request.into_inner();
         let (handle, store_url) = (self.handle.clone(), self.store_url.clone());
+        let rendezvous = self.rendezvous.clone();
         // The answer's headers go out before the hello is in: some clients wait for them before they say anything.
         let session = async move {
-            match open(said, handle, store_url).await {
+            match open(said, handle, store_url, &rendezvous).await {
                 Ok(outgoing) => Box::pin(outgoing),
                 Err(problem) => rejected(problem),
             }
@@ -60,6 +66,7 @@ async fn open(
     mut said: Streaming<v1::FromWorker>,
     handle: Handle,
     store_url: Arc<str>,
+    rendezvous: &Rendezvous,
 ) -> Result<Outgoing, Problem> {
     let no_hello =
         |_| Problem::new(Code::BadRequest, format!("no hello came within {} s", HELLO_LIMIT.as_secs()));
@@ -70,12 +77,14 @@ async fn open(
     };
     let hello = from_worker::hello(hello)?;
     let devices = hello.devices.len();
+    let (member, store_answers) = rendezvous.connect(hello.incarnation);
+    let member = Arc::new(member);
     let attached = handle.attach(hello).await?;
     let end = Arc::new(Mutex::new(None));
     let (alive, ended) = oneshot::channel();
-    tokio::spawn(listen(said, attached.sender, devices, end.clone(), ended));
+    tokio::spawn(listen(said, attached.sender, devices, member.clone(), end.clone(), ended));
     let (messages, ready) = (attached.receiver, VecDeque::new());
-    Ok(Outgoing { messages, store_url, ready, end, _alive: alive })
+    Ok(Outgoing { messages, member, store_answers, store_url, ready, end, _alive: alive })
 }
 
 /// A stream that only says why the agent is not wanted.
@@ -92,6 +101,7 @@ async fn listen(
     mut said: Streaming<v1::FromWorker>,
     sender: AttachedSender,
     devices: usize,
+    member: Arc<Member>,
     end: Arc<Mutex<Option<Status>>>,
     mut answers_gone: oneshot::Receiver<()>,
 ) {
@@ -129,7 +139,12 @@ async fn listen(
                 Err(problem) => break Some(problem.into()),
             },
             Message::Store(query) => match from_worker::store_query(query) {
-                Ok(_) => continue,
+                Ok(query) => {
+                    if member.ask(query) {
+                        continue;
+                    }
+                    break Some(too_many_questions().into());
+                }
                 Err(problem) => break Some(problem.into()),
             },
             Message::Hello(_) => break Some(Problem::new(Code::BadRequest, "a second hello").into()),
@@ -145,9 +160,17 @@ async fn listen(
     sender.disconnected().await;
 }
 
+fn too_many_questions() -> Problem {
+    let message =
+        format!("more than {QUESTIONS_PER_CONNECTION} questions to rendezvous stores wait for their answers");
+    Problem::new(Code::TooLarge, message)
+}
+
 /// What the agent is sent.
 struct Outgoing {
     messages: mpsc::Receiver<ToSession>,
+    member: Arc<Member>,
+    store_answers: mpsc::Receiver<v1::StoreAnswer>,
     store_url: Arc<str>,
     ready: VecDeque<v1::ToWorker>,
     /// Why the stream ends, if its other half knows.
@@ -164,9 +187,20 @@ impl Stream for Outgoing {
             if let Some(message) = this.ready.pop_front() {
                 return Poll::Ready(Some(Ok(message)));
             }
-            match ready!(this.messages.poll_recv(context)) {
-                Some(what) => to_worker::messages(what, &this.store_url, &mut this.ready),
-                None => {
+            match this.messages.poll_recv(context) {
+                Poll::Ready(Some(what)) => {
+                    this.member.told(&what);
+                    to_worker::messages(what, &this.store_url, &mut this.ready);
+                }
+                Poll::Pending => {
+                    // The other end is `member`'s: it is there.
+                    let Some(answer) = ready!(this.store_answers.poll_recv(context)) else {
+                        return Poll::Pending;
+                    };
+                    let message = Some(v1::to_worker::Message::Store(answer));
+                    this.ready.push_back(v1::ToWorker { message });
+                }
+                Poll::Ready(None) => {
                     let end = this.end.lock().unwrap_or_else(PoisonError::into_inner).take();
                     return Poll::Ready(end.map(Err));
                 }

@@ -8,5 +8,6 @@ mod bystander;
 mod hostile;
 mod place;
 mod raw;
+mod rendezvous;
 mod sweeps;
 mod wrong;

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::attempt::{Progress, TrialRef};
+use crate::gang::{GangNews, StoreQuestion};
 use spotsweep_proto::{
+    gang::{Shares, StoreOp},
     ids::{Epoch, MetricName, SweepName},
     limits::REPORTS_PER_BATCH,
     spec::{CheckpointPolicy, Every},
@@ -337,4 +339,134 @@ fn what_waits_behind_a_running_attempt_and_resumes_is_prepared_meanwhile() {
     assert!(said.len() > 1 && said[1..].iter().all(|text| text == "prepare 1 on 0"), "{said:?}");
     finish(&mut session, 0, now);
     assert_eq!(commands(&mut session), ["start 1 on 0"], "the last one begins from nothing");
+}
+
+fn place(generation: u64, rank: Option<u32>) -> GangPlace {
+    GangPlace { generation: Generation(generation), rank, shares: Shares::even(4, 2) }
+}
+
+/// Trial `number` in the first make-up of a gang of two.
+fn ganged(number: u32) -> Vec<Grant> {
+    let mut grants = grants(number..number + 1);
+    grants[0].gang = Some(place(1, Some(0)));
+    grants
+}
+
+fn word(session: &mut Session) -> GangWord {
+    match session.next_outgoing() {
+        Some(Outgoing::Gang(word)) => word,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn formed(generation: u64) -> GangNews {
+    GangNews { generation: Generation(generation), step: 0, broken: None, ready: false }
+}
+
+#[test]
+fn a_new_make_up_reaches_the_job_that_runs_and_the_one_that_waits_and_no_other() {
+    let now = Instant::now();
+    let mut session = session(now);
+    session.granted(ganged(0), now).unwrap();
+    session.granted(ganged(1), now).unwrap();
+    commands(&mut session);
+    for generation in [2, 2, 1] {
+        session.regang(lease(0), place(generation, Some(1)), now);
+    }
+    assert_eq!(commands(&mut session), ["regang 0 on 0: 2 as Some(1)"], "once, and never an older one");
+    session.regang(lease(1), place(3, Some(1)), now);
+    session.regang(lease(7), place(3, Some(1)), now);
+    assert_eq!(commands(&mut session), [""; 0]);
+    finish(&mut session, 0, now);
+    let Some(Command::Start { attempt, .. }) = session.next_command() else { panic!("the next one starts") };
+    assert_eq!(attempt.gang, Some(place(3, Some(1))));
+    // One whose gang goes on without it before it has begun.
+    session.granted(ganged(2), now).unwrap();
+    session.regang(lease(2), place(2, None), now);
+    assert!(
+        !session.held().contains(&(lease(2), 0)) || session.log.ended().any(|(ended, _)| ended == lease(2))
+    );
+    assert_eq!(batch(&mut session).reports.len(), 2, "finished, and released");
+}
+
+#[test]
+fn news_and_questions_of_a_rank_go_out_at_once_and_again_after_a_reconnect() {
+    let now = Instant::now();
+    let mut session = session(now);
+    session.granted(ganged(0), now).unwrap();
+    commands(&mut session);
+    report(&mut session, 0, progress(1), now);
+    let question = |generation, id| StoreQuestion {
+        generation: Generation(generation),
+        id,
+        op: StoreOp::Get { key: "k".to_owned() },
+    };
+    session.event(0, TrainerEvent::Gang(lease(0), formed(1)), now);
+    session.event(0, TrainerEvent::Ask(lease(0), question(1, 5)), now);
+    assert_eq!(session.due(), Due::Now);
+    assert_eq!(batch(&mut session).reports.len(), 1, "what came before is said before");
+    assert_eq!(word(&mut session), GangWord::News(lease(0), formed(1)));
+    assert_eq!(word(&mut session), GangWord::Ask(lease(0), question(1, 5)));
+    session.disconnected();
+    session.welcomed(1, &[lease(0)], "file:///x");
+    assert_eq!(word(&mut session), GangWord::News(lease(0), formed(1)));
+    assert_eq!(word(&mut session), GangWord::Ask(lease(0), question(1, 5)));
+    session.answered(lease(0), 5, None);
+    session.answered(lease(0), 5, None);
+    session.answered(lease(1), 5, None);
+    assert_eq!(commands(&mut session), ["answer 0 on 0: 5 is None"]);
+    // Nobody waits for an answer about an older make-up.
+    session.event(0, TrainerEvent::Ask(lease(0), question(1, 6)), now);
+    session.regang(lease(0), place(2, Some(0)), now);
+    session.event(0, TrainerEvent::Ask(lease(0), question(2, 7)), now);
+    assert_eq!(word(&mut session), GangWord::Ask(lease(0), question(2, 7)));
+    // Nothing is said of a lease that is lost.
+    session.event(0, TrainerEvent::Gang(lease(0), formed(2)), now);
+    session.revoked(lease(0), RevokeReason::NotNeeded, now);
+    session.event(0, TrainerEvent::Gang(lease(0), formed(2)), now);
+    assert!(session.next_outgoing().is_none());
+}
+
+#[test]
+fn on_a_notice_the_gang_has_a_third_of_the_time_to_let_its_rank_go() {
+    let now = Instant::now();
+    let (by, until) = (now + Duration::from_secs(9), now + Duration::from_secs(3));
+    let mut patient = session(now);
+    patient.granted(ganged(0), now).unwrap();
+    commands(&mut patient);
+    patient.drain(by, now);
+    assert_eq!((commands(&mut patient), patient.patience()), (Vec::new(), Some(until)));
+    patient.regang(lease(0), place(2, None), now);
+    assert_eq!(commands(&mut patient), ["regang 0 on 0: 2 as None"]);
+    report(&mut patient, 0, ReportBody::Released { step: 5, seconds: 1.0 }, now);
+    assert_eq!(patient.patience(), None);
+
+    let mut left_alone = session(now);
+    left_alone.granted(ganged(0), now).unwrap();
+    commands(&mut left_alone);
+    left_alone.drain(by, now);
+    left_alone.lose_patience(now + Duration::from_secs(2));
+    assert_eq!(commands(&mut left_alone), [""; 0]);
+    // Less time than was thought.
+    let sooner = now + Duration::from_secs(6);
+    left_alone.drain(sooner, now);
+    assert_eq!(left_alone.patience(), Some(now + Duration::from_secs(2)));
+    left_alone.lose_patience(now + Duration::from_secs(2));
+    assert_eq!(commands(&mut left_alone), [format!("stop 0 on 0: CheckpointBy({sooner:?})")]);
+    assert_eq!(left_alone.patience(), None);
+
+    // Nobody to go on without it, or nobody to hear of the notice.
+    let mut last = session(now);
+    let mut alone = ganged(0);
+    alone[0].gang = Some(GangPlace { shares: Shares::even(4, 1), ..place(1, Some(0)) });
+    last.granted(alone, now).unwrap();
+    commands(&mut last);
+    last.drain(by, now);
+    assert_eq!(commands(&mut last), [format!("stop 0 on 0: CheckpointBy({by:?})")]);
+    let mut cut_off = session(now);
+    cut_off.granted(ganged(0), now).unwrap();
+    commands(&mut cut_off);
+    cut_off.disconnected();
+    cut_off.drain(by, now);
+    assert_eq!(commands(&mut cut_off), [format!("stop 0 on 0: CheckpointBy({by:?})")]);
 }

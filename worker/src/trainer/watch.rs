@@ -437,6 +437,64 @@ mod tests {
     }
 
     #[test]
+    fn lines_about_a_gang_come_only_from_a_rank_of_it_and_about_make_ups_that_it_was_told_of() {
+        let formed = |generation| FromTrainer::GangFormed {
+            epoch: EPOCH,
+            generation: Generation(generation),
+            step: 12,
+        };
+        let broken = |generation| FromTrainer::GangBroken {
+            epoch: EPOCH,
+            generation: Generation(generation),
+            step: 0,
+            message: "no answer from rank 1".to_owned(),
+        };
+        let mut alone = watch();
+        started(&mut alone);
+        assert!(matches!(alone.hear(formed(1)), Err(Breach::NoGang("gang_formed"))));
+        assert!(matches!(alone.hear(broken(1)), Err(Breach::NoGang("gang_broken"))));
+        let mut watch = watch();
+        watch.told_of(Generation(3));
+        assert!(matches!(watch.hear(formed(3)), Err(Breach::NotStarted { .. })));
+        let Ok(Said::Gang(news)) = watch.hear(broken(3)) else { panic!("its peers may never come") };
+        assert_eq!((news.generation, news.broken.is_some()), (Generation(3), true));
+        // It begins where the gang is that it joins.
+        watch.hear(FromTrainer::Started { epoch: EPOCH, step: 12, total_steps: Some(20) }).unwrap();
+        assert!(matches!(watch.hear(formed(4)), Err(Breach::Generation { .. })));
+        watch.told_of(Generation(4));
+        watch.hear(formed(4)).unwrap();
+        watch.hear(formed(3)).unwrap();
+        assert!(matches!(watch.hear(broken(2)), Err(Breach::Generation { .. })));
+    }
+
+    #[test]
+    fn questions_of_a_rank_keep_to_their_limits() {
+        let ask = |id, op| FromTrainer::Store { epoch: EPOCH, generation: Generation(1), id, op };
+        let get = |id, length| ask(id, StoreOp::Get { key: "k".repeat(length) });
+        let set = |id, length| {
+            let value = spotsweep_proto::gang::StoreValue(vec![0; length]);
+            ask(id, StoreOp::Set { key: "k".to_owned(), value })
+        };
+        assert!(matches!(watch().hear(get(1, 1)), Err(Breach::NoGang("store"))));
+        let mut watch = watch();
+        watch.told_of(Generation(1));
+        watch.hear(get(1, STORE_KEY_BYTES)).unwrap();
+        assert!(matches!(watch.hear(get(2, STORE_KEY_BYTES + 1)), Err(Breach::Key(_))));
+        watch.hear(set(3, STORE_VALUE_BYTES)).unwrap();
+        assert!(matches!(watch.hear(set(4, STORE_VALUE_BYTES + 1)), Err(Breach::Value(_))));
+        assert!(matches!(watch.hear(get(1, 1)), Err(Breach::Asked(1))));
+        watch.answered(1);
+        watch.answered(3);
+        for id in 0..QUESTIONS_PER_JOB as u64 {
+            watch.hear(get(id, 1)).unwrap();
+        }
+        assert!(matches!(watch.hear(get(1000, 1)), Err(Breach::Questions)));
+        // Those about an older make-up wait no more.
+        watch.told_of(Generation(2));
+        watch.hear(get(1000, 1)).unwrap();
+    }
+
+    #[test]
     fn nothing_of_a_job_comes_before_its_start_and_ready_never_in_it() {
         let files =
             || CheckpointFiles { step: 12, weights: "/scratch/1/w".into(), state: "/scratch/1/s".into() };
