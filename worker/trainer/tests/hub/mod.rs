@@ -1,8 +1,16 @@
 //! A hub that plays agents and coordinator for the ranks of one trial: starts trainers, tells them their make-up, keeps
 //! the rendezvous stores, writes down what they say.
 
+#![allow(unreachable_pub, reason = "a module of a test")]
 #![allow(clippy::unwrap_used, reason = "a test: what is not there is a failure")]
 
+use nix::{
+    sys::{
+        signal::{Signal, kill},
+        stat::Mode,
+    },
+    unistd::{Pid, mkfifo},
+};
 use serde_json::{Map, Value};
 use spotsweep_proto::{
     gang::{Generation, Roster, Shares, StoreOp, StoreValue},
@@ -153,18 +161,35 @@ impl Hub {
     }
 
     /// kill -9.
-    pub fn kill(&mut self, who: usize) {
+    pub fn kill_9(&mut self, who: usize) {
         let trainer = &mut self.trainers[who];
         trainer.child.kill().unwrap();
         trainer.child.wait().unwrap();
         (trainer.runs, trainer.is_well) = (false, false);
     }
 
-    /// SIGSTOP or SIGCONT.
-    pub fn signal(&mut self, who: usize, signal: &str) {
-        let pid = self.trainers[who].child.id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
-        self.trainers[who].is_well = signal != "-STOP";
+    /// Lets a trainer hang: it does nothing, and its connections stay open.
+    pub fn hang(&mut self, who: usize) {
+        self.signal(who, Signal::SIGSTOP);
+        self.trainers[who].is_well = false;
+    }
+
+    /// Lets it go on.
+    pub fn wake(&mut self, who: usize) {
+        self.signal(who, Signal::SIGCONT);
+        self.trainers[who].is_well = true;
+    }
+
+    fn signal(&mut self, who: usize, signal: Signal) {
+        let pid = i32::try_from(self.trainers[who].child.id()).unwrap();
+        kill(Pid::from_raw(pid), signal).unwrap();
+    }
+
+    /// Does `what` while the gang stands still: without trainer `who` none of its peers can finish a step.
+    pub fn paused(&mut self, who: usize, what: impl FnOnce(&mut Self)) {
+        self.hang(who);
+        what(self);
+        self.wake(who);
     }
 
     /// Who runs the job and can be reached.
@@ -236,19 +261,33 @@ impl Hub {
         });
     }
 
-    /// Runs to the end, with a new make-up of whoever is well each time that one breaks; gives the last line.
-    pub fn to_end(&mut self) -> FromTrainer {
+    /// All lines up to the first that `wanted` picks, with a new make-up of whoever is well each time that one breaks.
+    pub fn drive(&mut self, wanted: impl Fn(usize, &FromTrainer) -> bool) -> FromTrainer {
         loop {
-            let (_, line) = self.next();
-            match &line {
-                FromTrainer::Done { .. } => return line,
-                FromTrainer::GangBroken { generation, .. } if generation.0 == self.generation => {
-                    let members = self.members();
-                    self.gather(&members);
-                }
-                _ => {}
+            let (who, line) = self.next();
+            if wanted(who, &line) {
+                return line;
+            }
+            if matches!(&line, FromTrainer::GangBroken { generation, .. } if generation.0 == self.generation) {
+                let members = self.members();
+                self.gather(&members);
             }
         }
+    }
+
+    /// Drives to the end; gives the last line.
+    pub fn to_end(&mut self) -> FromTrainer {
+        self.drive(|_, line| matches!(line, FromTrainer::Done { .. }))
+    }
+
+    /// Drives until somebody has reported step `step` or a later one; `false` if the trial ended before.
+    pub fn drive_to_step(&mut self, step: u64) -> bool {
+        let line = self.drive(|_, line| match line {
+            FromTrainer::Report { step: at, .. } => *at >= step,
+            FromTrainer::Done { .. } => true,
+            _ => false,
+        });
+        matches!(line, FromTrainer::Report { .. })
     }
 
     /// Every report by step, timings left out; all ranks must have said the same.
@@ -286,5 +325,5 @@ pub fn untimed(metrics: &Map<String, Value>) -> Map<String, Value> {
 
 /// Makes a pipe that nobody reads: a writer waits there for ever.
 pub fn dead_end(path: &Path) {
-    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+    mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
 }
