@@ -144,6 +144,9 @@ pub enum FromTrainer {
         files: CheckpointFiles,
         /// Whether these are the weights with which the job ends.
         last: bool,
+        /// Seconds for which training stood still for it, where the trainer knows: what a checkpoint costs.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        held_up_s: Option<f64>,
     },
     /// The job is finished. Its last checkpoint came before.
     Done {

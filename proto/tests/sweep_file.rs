@@ -188,7 +188,10 @@ fn a_parameter_keeps_its_draws_when_others_come_and_go() {
 fn a_sweep_that_says_little_has_the_documented_defaults() {
     let spec = read("method: grid\ntrain: {model: noop}");
     assert_eq!((spec.name.as_str(), spec.method, spec.priority), ("test", Method::Grid, 0));
-    assert_eq!((spec.checkpoint.every, spec.checkpoint.keep_last), (Every::Seconds(60.0), 1));
+    assert_eq!(
+        (spec.checkpoint.every, spec.checkpoint.keep_last),
+        (Every::Auto { min_s: 5.0, max_s: 600.0 }, 1)
+    );
     assert_eq!((spec.retry.max_failures, spec.retry.backoff_s.to_bits()), (3, 1.0_f64.to_bits()));
     assert_eq!((spec.train.seed, spec.train.threads), (0, 1));
 }

@@ -138,7 +138,7 @@ impl Agents {
         let mut tasks = Vec::new();
         for index in 0..count {
             let config = AgentConfig {
-                coordinator: url.to_owned(),
+                coordinators: vec![url.to_owned()],
                 name: WorkerName::new(&format!("bench-{index}"))?,
                 machine: Machine::default(),
             };

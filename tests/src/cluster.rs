@@ -145,6 +145,13 @@ impl Cluster {
         });
     }
 
+    /// Kills the coordinator with kill -9 and starts it on `port` of this machine, with the same folder.
+    pub fn move_coordinator(&mut self, port: u16) {
+        self.kill_coordinator();
+        self.port = port;
+        self.start_coordinator();
+    }
+
     /// Starts one more agent, with arguments and an environment of its own; gives its index.
     pub fn add_agent(&mut self, arguments: &[&str], environment: &[(&str, &str)]) -> usize {
         self.agents.push(None);

@@ -250,5 +250,6 @@ pub fn grant(
         device: 0,
         params_json: params.to_string(),
         resume,
+        interruption_mean_s: 3600.0,
     }
 }

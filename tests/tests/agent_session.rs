@@ -20,7 +20,7 @@ struct Running {
 
 fn start(coordinator: &FakeCoordinator, trainers: NoopTrainers) -> Running {
     let config = AgentConfig {
-        coordinator: coordinator.url(),
+        coordinators: vec![coordinator.url()],
         name: WorkerName::new("tested").unwrap(),
         machine: Machine::default(),
     };
@@ -177,7 +177,7 @@ async fn messages_that_break_the_contract_end_the_connection_and_not_the_agent()
 async fn a_notice_is_told_at_once_and_again_on_the_next_connection() {
     let mut coordinator = FakeCoordinator::start().await;
     let config = AgentConfig {
-        coordinator: coordinator.url(),
+        coordinators: vec![coordinator.url()],
         name: WorkerName::new("tested").unwrap(),
         machine: Machine::default(),
     };

@@ -46,7 +46,7 @@ impl Bench {
         };
         change(&mut settings);
         let config = AgentConfig {
-            coordinator: coordinator.url(),
+            coordinators: vec![coordinator.url()],
             name: WorkerName::new("tested").unwrap(),
             machine: Machine::default(),
         };

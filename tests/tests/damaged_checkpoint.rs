@@ -1,65 +1,60 @@
-//! An attempt never resumes from a damaged checkpoint: it goes on from the one before, and says so.
+//! A checkpoint that is damaged in the object store is never resumed from: the one before is.
 
+use spotsweep_proto::{checkpoint::object_path, digest::Digest};
 use spotsweep_tests::{Cluster, Outcome, Trainer, outcome::json_lines, wait};
-use std::path::{Path, PathBuf};
 
 const SWEEP: &str = "
 name: damaged
 method: grid
 metric: {name: val_loss, goal: minimize}
-parameters: {learning_rate: {value: 0.03}}
+parameters:
+  learning_rate: {values: [0.03]}
 train: {model: softmax, data: fashion-mnist, steps: 400, seed: 3}
-checkpoint: {every_steps: 50, keep_last: 3}
-retry: {max_failures: 1, backoff_s: 60}
+checkpoint: {every_steps: 20, keep_last: 3}
+retry: {max_failures: 1, backoff_s: 300}
 ";
 
-fn files_below(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.path().is_dir() {
-            found.extend(files_below(&entry.path()))
-        } else {
-            found.push(entry.path())
-        }
-    }
-    found
-}
+/// A step of the toy trainer takes this long, so that it is killed at work.
+const STEP: (&str, &str) = ("SPOTSWEEP_STUB_STEP_US", "4000");
 
-/// Steps and manifests of the checkpoints that are kept, by ascending step.
-fn checkpoints(cluster: &Cluster) -> Vec<(u64, String)> {
+/// Steps of the checkpoints that are kept, ascending, and their manifests.
+fn kept(cluster: &Cluster) -> Vec<(u64, Digest)> {
     let rows = json_lines(&cluster.ask(&["checkpoint", "ls", "damaged/0", "--format", "json"]));
-    let row = |row: &serde_json::Value| {
-        (row["step"].as_u64().expect("step"), row["manifest"].as_str().expect("manifest").to_owned())
-    };
-    let mut found: Vec<_> = rows.iter().map(row).collect();
-    found.sort();
-    found
+    let mut kept: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            let manifest = row["manifest"].as_str().expect("manifest").parse().expect("a digest");
+            (row["step"].as_u64().expect("step"), manifest)
+        })
+        .collect();
+    kept.sort_by_key(|(step, _)| *step);
+    kept
 }
 
 #[test]
-fn an_attempt_falls_back_to_the_checkpoint_before_a_damaged_one_and_says_so() {
-    let calm = Cluster::start(1, Trainer::Stub, &[]);
-    let sweep = calm.submit(SWEEP);
-    let expected = Outcome::wait(&calm, &sweep);
-    drop(calm);
+fn a_damaged_checkpoint_is_passed_over_said_and_neither_a_failure_nor_waited_for() {
+    let expected = Outcome::undisturbed(SWEEP);
 
-    let mut cluster = Cluster::start(1, Trainer::Stub, &[("SPOTSWEEP_STUB_STEP_US", "3000")]);
+    let mut cluster = Cluster::start(0, Trainer::Stub, &[]);
     let sweep = cluster.submit(SWEEP);
-    wait::until("two checkpoints are kept", || (checkpoints(&cluster).len() >= 2).then_some(()));
-    cluster.kill_agent(0);
-    let kept = checkpoints(&cluster);
-    let (newest, before) = (&kept[kept.len() - 1], &kept[kept.len() - 2]);
-    let manifest = files_below(&cluster.dir().join("objects"))
-        .into_iter()
-        .find(|path| path.to_string_lossy().replace('/', "").ends_with(&newest.1))
-        .expect("the manifest's object");
-    let mut content = std::fs::read(&manifest).expect("an object");
+    let doomed = cluster.add_agent(&[], &[STEP]);
+    wait::until("two checkpoints are kept", || (kept(&cluster).len() >= 2).then_some(()));
+    cluster.kill_agent(doomed);
+    wait::until("all that it reported is applied", || {
+        cluster.ask(&["explain", "damaged/0"]).contains("connection broke").then_some(())
+    });
+    let kept = kept(&cluster);
+    let &[.., (before, _), (newest, manifest)] = kept.as_slice() else { panic!("{kept:?}") };
+    let object = cluster.dir().join("objects").join(object_path(&manifest));
+    let mut content = std::fs::read(&object).expect("the manifest is stored");
     content[0] ^= 1;
-    std::fs::write(&manifest, content).expect("the folder is writable");
+    std::fs::write(&object, content).expect("the store is writable");
 
-    cluster.start_agent(0);
+    cluster.start_agent(doomed);
     let outcome = Outcome::wait(&cluster, &sweep);
     assert_eq!(outcome, expected, "{}", cluster.logs());
     let explained = cluster.ask(&["explain", "damaged/0"]);
-    assert!(explained.contains(&format!("goes on from the checkpoint of step {}", before.0)), "{explained}");
+    let words = format!("the checkpoint of step {newest} cannot be read: going on from step {before}");
+    assert!(explained.contains(&words), "{explained}\n{}", cluster.logs());
+    assert!(explained.contains("is damaged"), "why it cannot be read: {explained}");
 }

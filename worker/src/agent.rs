@@ -45,8 +45,8 @@ const HANDOVER_SHARE: u32 = 4;
 /// What an agent needs to know.
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
-    /// URL of the coordinator, for instance `http://127.0.0.1:7077`.
-    pub coordinator: String,
+    /// URL of the coordinator, for instance `http://127.0.0.1:7077`; or several, at one of which it is.
+    pub coordinators: Vec<String>,
     /// Its name, for people.
     pub name: WorkerName,
     /// Facts about the machine.
@@ -90,6 +90,11 @@ pub enum AgentError {
     /// The system has no source of randomness.
     #[error("the system gives no random numbers: {0}")]
     Random(String),
+    /// Reports that waited on disk cannot be read.
+    #[error(
+        "reports that waited on disk for the coordinator cannot be read any more\nhint: its trials go on elsewhere from their checkpoints; look after the disk of --dir"
+    )]
+    Reports,
     /// The time for leaving was up before everything was handed over.
     #[error(
         "the grace time was up before the coordinator had taken everything over\nhint: its leases will expire by themselves; a longer --grace-s leaves more time"
@@ -127,8 +132,10 @@ impl Agent {
     /// # Errors
     /// [`AgentError`] says why it ended otherwise.
     pub async fn run(mut self, shutdown: impl Future<Output = Drain>) -> Result<(), AgentError> {
-        let endpoint = Endpoint::from_shared(self.config.coordinator.clone())
-            .map_err(|source| AgentError::Url { url: self.config.coordinator.clone(), source })?;
+        let endpoints = self.config.coordinators.iter().map(|url| {
+            Endpoint::from_shared(url.clone()).map_err(|source| AgentError::Url { url: url.clone(), source })
+        });
+        let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
         let incarnation = incarnation()?;
         let mut shutdown = pin!(shutdown);
         let found = tokio::select! {
@@ -140,9 +147,12 @@ impl Agent {
         let hello = hello(&self.config, incarnation, &equipment);
         let now = Instant::now();
         let mut running = Running {
-            session: Session::new(equipment.devices.into_iter().map(|device| device.name)),
+            session: Session::new(
+                equipment.devices.into_iter().map(|device| device.name),
+                equipment.scratch.as_deref(),
+            ),
             trainers,
-            link: Link::new(endpoint),
+            link: Link::new(endpoints),
             hello,
             welcomed: false,
             heartbeat: HEARTBEAT,
@@ -215,6 +225,9 @@ impl Running {
                 Err(error) => return Poll::Ready(Err(error)),
             }
             progress |= self.poll_outgoing(cx, now);
+            if self.session.has_lost_reports() {
+                return Poll::Ready(Err(AgentError::Reports));
+            }
             if let Some(outcome) = self.left(cx, now) {
                 return Poll::Ready(outcome);
             }

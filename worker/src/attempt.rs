@@ -1,5 +1,6 @@
 //! What the agent's parts say to each other about leases and work. No IO, no decisions.
 
+use serde::{Deserialize, Serialize};
 use spotsweep_proto::{
     digest::Digest,
     ids::{DeviceName, Epoch, MetricName, SweepName, TrialId},
@@ -9,11 +10,11 @@ use spotsweep_proto::{
 use std::{fmt, sync::Arc};
 
 /// A sweep by the coordinator's number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SweepNumber(pub u32);
 
 /// A trial by number, as leases and reports name it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TrialRef {
     /// The sweep.
     pub sweep: SweepNumber,
@@ -22,7 +23,7 @@ pub struct TrialRef {
 }
 
 /// A lease. Two leases of one trial differ in their epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LeaseKey {
     /// The trial.
     pub trial: TrialRef,
@@ -62,6 +63,8 @@ pub struct Attempt {
     pub params_json: String,
     /// Where to go on from.
     pub resume: Option<CheckpointRef>,
+    /// Mean time between losses of a lease without notice, in seconds.
+    pub interruption_mean_s: f64,
     /// Where checkpoints go.
     pub store_url: Arc<str>,
 }
@@ -81,7 +84,7 @@ impl Attempt {
 }
 
 /// A checkpoint in the object store.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckpointRef {
     /// Finished steps.
     pub step: u64,
@@ -96,7 +99,7 @@ pub struct CheckpointRef {
 }
 
 /// Metrics at a step. Every value is finite.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// Finished steps.
     pub step: u64,
@@ -107,7 +110,7 @@ pub struct Progress {
 }
 
 /// What is reported about an attempt.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum ReportBody {
     /// The trainer has the job in memory.
     Started {

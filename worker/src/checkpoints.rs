@@ -85,6 +85,23 @@ impl StoreError {
             | Self::File { .. } => FailureKind::Storage,
         }
     }
+
+    /// The object whose content is not what its name says, if that is the error.
+    pub(crate) fn damaged_object(&self) -> Option<Digest> {
+        match self {
+            Self::Damaged { wanted, .. } | Self::Manifest(ManifestError::Damaged { wanted, .. }) => {
+                Some(*wanted)
+            }
+            Self::ManifestSize { manifest, .. } => Some(*manifest),
+            Self::Manifest(ManifestError::Form(_) | ManifestError::Format { .. })
+            | Self::Other { .. }
+            | Self::Url { .. }
+            | Self::NoFolder { .. }
+            | Self::Kind { .. }
+            | Self::Objects(_)
+            | Self::File { .. } => None,
+        }
+    }
 }
 
 /// An object store for checkpoints.
@@ -143,6 +160,14 @@ impl CheckpointStore {
     /// An upload of so many bytes took so long.
     pub(crate) fn observe(&self, bytes: u64, took: Duration) {
         self.speed.lock().unwrap_or_else(PoisonError::into_inner).observe(bytes, took);
+    }
+
+    /// Deletes an object that is of no use to anybody. One that stays is refused again by whoever fetches it.
+    pub(crate) async fn discard(&self, digest: &Digest) {
+        match self.objects.delete(&self.key(digest)).await {
+            Ok(()) => tracing::warn!(%digest, "a damaged object is deleted"),
+            Err(error) => tracing::warn!(%digest, %error, "a damaged object cannot be deleted"),
+        }
     }
 
     /// So long storing `bytes` surely takes; `None` where nothing is known of that.

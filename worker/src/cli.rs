@@ -36,9 +36,15 @@ that of the reason, as `spotsweep` gives it.";
 #[derive(Debug, Parser)]
 #[command(name = "spotsweep-worker", version, after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// Where the coordinator listens.
-    #[arg(long, value_name = "URL", env = "SPOTSWEEP_COORDINATOR", default_value = "http://127.0.0.1:7077")]
-    pub(crate) coordinator: String,
+    /// Where the coordinator listens; several, parted by commas, are tried in turn.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "SPOTSWEEP_COORDINATOR",
+        default_value = "http://127.0.0.1:7077",
+        value_delimiter = ','
+    )]
+    pub(crate) coordinator: Vec<String>,
 
     /// Name of this worker, for people [default: the host's name].
     #[arg(long, env = "SPOTSWEEP_WORKER_NAME")]
@@ -172,6 +178,7 @@ impl CliError {
                 ) => Code::Missing,
                 AgentError::Trainer(TrainerError::Scratch { .. })
                 | AgentError::Random(_)
+                | AgentError::Reports
                 | AgentError::GraceOver => Code::Internal,
             },
         };

@@ -15,6 +15,7 @@ mod checkpoints;
 mod data;
 mod errors;
 mod hello;
+mod interval;
 mod link;
 mod machine;
 mod notice;

@@ -1,10 +1,12 @@
-//! The connection to the coordinator: made, lost, and made again after a growing wait. Knows nothing of leases.
+//! The connection to the coordinator: made, lost, and made again after a growing wait, at the next of its addresses if it
+//! has several. A name is looked up anew each time. Knows nothing of leases.
 
 use crate::backoff::Backoff;
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use spotsweep_proto::limits::GRPC_MESSAGE_BYTES;
 use spotsweep_wire::v1::{self, worker_client::WorkerClient};
 use std::{
+    collections::VecDeque,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -66,7 +68,8 @@ pub(crate) enum LinkEvent {
 }
 
 pub(crate) struct Link {
-    endpoint: Endpoint,
+    /// Where the coordinator may be; the first is tried next.
+    endpoints: VecDeque<Endpoint>,
     backoff: Backoff,
     state: State,
     /// Since when this connection serves.
@@ -89,20 +92,21 @@ enum State {
 
 impl Link {
     /// A link that begins to connect when it is polled.
-    pub(crate) fn new(endpoint: Endpoint) -> Self {
-        let endpoint = endpoint
-            .connect_timeout(CONNECT_LIMIT)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(PING_EVERY)
-            .keep_alive_timeout(PING_LIMIT)
-            .keep_alive_while_idle(true)
-            .initial_stream_window_size(WINDOW_BYTES)
-            .initial_connection_window_size(WINDOW_BYTES);
-        let state = State::Connecting(connect(&endpoint));
+    pub(crate) fn new(endpoints: Vec<Endpoint>) -> Self {
+        let tuned = |endpoint: Endpoint| {
+            endpoint
+                .connect_timeout(CONNECT_LIMIT)
+                .tcp_nodelay(true)
+                .http2_keep_alive_interval(PING_EVERY)
+                .keep_alive_timeout(PING_LIMIT)
+                .keep_alive_while_idle(true)
+                .initial_stream_window_size(WINDOW_BYTES)
+                .initial_connection_window_size(WINDOW_BYTES)
+        };
         Self {
-            endpoint,
+            endpoints: endpoints.into_iter().map(tuned).collect(),
             backoff: Backoff::new(RETRY_BASE, RETRY_LIMIT),
-            state,
+            state: State::Waiting(Box::pin(sleep(Duration::ZERO))),
             welcomed_at: None,
             finished: false,
         }
@@ -142,6 +146,7 @@ impl Link {
         if self.welcomed_at.take().is_some_and(|at| at.elapsed() >= LASTING) {
             self.backoff.reset();
         }
+        self.endpoints.rotate_left(1.min(self.endpoints.len()));
         self.state = State::Waiting(Box::pin(sleep(self.backoff.next())));
     }
 
@@ -182,7 +187,8 @@ impl Link {
             match &mut self.state {
                 State::Waiting(wait) => {
                     std::task::ready!(wait.as_mut().poll(cx));
-                    self.state = State::Connecting(connect(&self.endpoint));
+                    let Some(endpoint) = self.endpoints.front() else { return Poll::Pending };
+                    self.state = State::Connecting(connect(endpoint));
                 }
                 State::Connecting(connecting) => match std::task::ready!(connecting.poll_unpin(cx)) {
                     Ok(channel) => {

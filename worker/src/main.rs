@@ -32,7 +32,7 @@ async fn run(arguments: cli::Arguments) -> Result<ExitCode, cli::CliError> {
     let mut notices = Notices::start(&cli::notices(&arguments))?;
     let machine = Machine::detect().await;
     let name = cli::name(&arguments, &machine)?;
-    let config = AgentConfig { coordinator: arguments.coordinator, name, machine };
+    let config = AgentConfig { coordinators: arguments.coordinator, name, machine };
     let farewell = signals::Farewell::listen(settings.grace, arguments.exit_with_parent)
         .map_err(cli::CliError::Signals)?;
     let grace = settings.grace;

@@ -1,24 +1,34 @@
 //! Reports on their way: numbered when first sent, sent again after a broken connection, kept until
-//! acknowledged. No IO.
+//! acknowledged. What memory has no room for goes to a file ([`spill`]); no other IO.
+
+mod spill;
 
 use crate::{
     attempt::{LeaseKey, ReportBody},
     wire::{self, NameTable},
 };
+use serde::{Deserialize, Serialize};
+use spill::Spill;
 use spotsweep_proto::limits::{METRICS_PER_REPORT, METRICS_PER_TRIAL, REPORTS_PER_BATCH};
 use spotsweep_wire::v1;
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, path::Path, time::Duration};
 use tokio::time::Instant;
 
-/// Memory that waiting reports may take, in bytes, as [`weight`] counts it. When it is reached the agent listens
-/// to its trainers no more until the coordinator has acknowledged some; nothing is dropped.
+/// Memory that waiting reports may take, in bytes, as [`weight`] counts it. When it is reached reports go to disk
+/// until the coordinator has acknowledged some. When there is no room there either, the agent listens to its
+/// trainers no more; nothing is dropped.
 const LOG_BYTES: usize = 64 << 20;
 /// A batch holds at most this, in bytes as [`weight`] counts them, so that it stays far below
 /// [`spotsweep_proto::limits::GRPC_MESSAGE_BYTES`].
 const BATCH_BYTES: usize = 1 << 20;
+/// Wait before a file that could not be read is tried again.
+const READ_RETRY: Duration = Duration::from_secs(1);
+/// A file that could not be read so many times in a row is given up: see [`ReportLog::is_lost`].
+const READ_TRIES: u32 = 10;
 /// Reports for which nobody waits are gathered for so long.
 pub(crate) const GATHER: Duration = Duration::from_millis(5);
 
+#[derive(Debug, Serialize, Deserialize)]
 struct Entry {
     device: usize,
     lease: LeaseKey,
@@ -45,12 +55,34 @@ pub(crate) struct ReportLog {
     fresh: VecDeque<Entry>,
     fresh_since: Option<Instant>,
     urgent: bool,
+    /// Of the reports in memory.
     bytes: usize,
+    /// Bytes in memory from which on reports go to disk.
+    limit: usize,
+    /// Reports behind `fresh`, once there was no room in memory; none if this agent has no folder.
+    spill: Option<Spill>,
+    /// Reports behind those in `spill`, which had to be taken when there was no room there either. While there are
+    /// any, disk is not tried again.
+    behind: VecDeque<Entry>,
+    /// The file could not be read; it is tried again then.
+    read_retry: Option<Instant>,
+    /// So many times in a row.
+    read_failures: u32,
 }
 
 impl ReportLog {
-    pub(crate) fn new() -> Self {
+    /// With a folder for what memory has no room for.
+    pub(crate) fn new(folder: Option<&Path>) -> Self {
+        Self::with(LOG_BYTES, folder.map(Spill::new))
+    }
+
+    fn with(limit: usize, spill: Option<Spill>) -> Self {
         Self {
+            limit,
+            spill,
+            behind: VecDeque::new(),
+            read_retry: None,
+            read_failures: 0,
             acknowledged: 0,
             numbered: VecDeque::new(),
             sent: 0,
@@ -65,34 +97,115 @@ impl ReportLog {
         self.urgent |= body.is_urgent();
         self.fresh_since.get_or_insert(now);
         let entry = Entry { device, lease, body };
+        if self.behind.is_empty()
+            && (self.bytes >= self.limit || self.has_spilled())
+            && let Some(spill) = &mut self.spill
+        {
+            match spill.push(&entry) {
+                Ok(()) => return,
+                Err(error) => {
+                    let error = crate::errors::describe(&error);
+                    tracing::warn!(
+                        error,
+                        "reports that wait for the coordinator find no room on disk: training waits"
+                    );
+                    self.bytes += weight(&entry);
+                    self.behind.push_back(entry);
+                    return;
+                }
+            }
+        }
         self.bytes += weight(&entry);
-        self.fresh.push_back(entry);
+        // Never before what is on disk.
+        if self.has_spilled() {
+            self.behind.push_back(entry);
+        } else {
+            self.fresh.push_back(entry);
+        }
+    }
+
+    fn has_spilled(&self) -> bool {
+        !self.behind.is_empty() || self.spill.as_ref().is_some_and(|spill| !spill.is_empty())
     }
 
     /// Whether no more should be pushed unless it must be.
     pub(crate) fn is_full(&self) -> bool {
-        self.bytes >= LOG_BYTES
+        let room_on_disk = self.spill.is_some() && self.behind.is_empty();
+        self.bytes >= self.limit && !room_on_disk
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.numbered.is_empty() && self.fresh.is_empty()
+        self.numbered.is_empty() && self.fresh.is_empty() && !self.has_spilled()
+    }
+
+    /// Whether reports on disk are lost to this agent. It must not go on: whoever gets its leases resumes from a stored
+    /// checkpoint and reports the same again.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.read_failures >= READ_TRIES
+    }
+
+    /// Whether an acknowledgement must come before more is brought back.
+    fn waits_for_memory(&self) -> bool {
+        self.bytes >= self.limit && !self.numbered.is_empty()
+    }
+
+    /// Brings back what memory has room for.
+    fn refill(&mut self) {
+        if !self.fresh.is_empty() || self.waits_for_memory() || !self.has_spilled() {
+            return;
+        }
+        let now = Instant::now();
+        let mut brought = 0;
+        if let Some(spill) = &mut self.spill
+            && self.read_retry.is_none_or(|at| at <= now)
+        {
+            while brought < BATCH_BYTES {
+                match spill.pop() {
+                    Ok(Some(entry)) => {
+                        brought += weight(&entry);
+                        self.fresh.push_back(entry);
+                        (self.read_retry, self.read_failures) = (None, 0);
+                    }
+                    Ok(None) => break,
+                    Err(error) => {
+                        let error = crate::errors::describe(&error);
+                        tracing::error!(error, "reports on disk cannot be read; trying again");
+                        self.read_retry = Some(now + READ_RETRY);
+                        self.read_failures += 1;
+                        break;
+                    }
+                }
+            }
+            self.bytes += brought;
+        }
+        if self.spill.as_ref().is_none_or(Spill::is_empty) {
+            // Their memory is counted already.
+            self.fresh.append(&mut self.behind);
+        }
     }
 
     /// Leases whose final report is not acknowledged: the coordinator may think that they are held.
     pub(crate) fn ended(&self) -> impl Iterator<Item = (LeaseKey, usize)> {
-        let entries = self.numbered.iter().chain(&self.fresh);
-        entries.filter(|entry| entry.body.is_final()).map(|entry| (entry.lease, entry.device))
+        let entries = self.numbered.iter().chain(&self.fresh).chain(&self.behind);
+        let in_memory =
+            entries.filter(|entry| entry.body.is_final()).map(|entry| (entry.lease, entry.device));
+        in_memory.chain(self.spill.iter().flat_map(Spill::ended))
     }
 
     /// Forgets what was not sent about a lease that is lost.
     pub(crate) fn drop_lease(&mut self, lease: LeaseKey) {
-        let Self { fresh, bytes, .. } = self;
-        fresh.retain(|entry| {
-            let keep = entry.lease != lease;
-            *bytes -= if keep { 0 } else { weight(entry) };
-            keep
-        });
-        if self.fresh.is_empty() {
+        let Self { fresh, behind, bytes, .. } = self;
+        for entries in [fresh, behind] {
+            entries.retain(|entry| {
+                let keep = entry.lease != lease;
+                *bytes -= if keep { 0 } else { weight(entry) };
+                keep
+            });
+        }
+        if let Some(spill) = &mut self.spill {
+            spill.drop_lease(lease);
+        }
+        if self.fresh.is_empty() && !self.has_spilled() {
             (self.fresh_since, self.urgent) = (None, false);
         }
     }
@@ -125,14 +238,23 @@ impl ReportLog {
 
     pub(crate) fn due(&self) -> Due {
         let waits = self.fresh.len() + self.numbered.len() - self.sent;
-        if self.urgent || self.sent < self.numbered.len() || waits >= REPORTS_PER_BATCH {
+        let waits_in_memory = self.sent < self.numbered.len() || !self.fresh.is_empty();
+        if (self.urgent && waits_in_memory) || self.sent < self.numbered.len() || waits >= REPORTS_PER_BATCH {
             return Due::Now;
+        }
+        if self.has_spilled() && self.fresh.is_empty() {
+            return match self.read_retry {
+                _ if self.waits_for_memory() => Due::Never,
+                Some(at) => Due::At(at),
+                None => Due::Now,
+            };
         }
         self.fresh_since.map_or(Due::Never, |since| Due::At(since + GATHER))
     }
 
     /// The next batch for this connection, if anything waits.
     pub(crate) fn next_batch(&mut self) -> Option<v1::ReportBatch> {
+        self.refill();
         let first_seq = self.acknowledged + self.sent as u64 + 1;
         let mut names = NameTable::default();
         let mut reports = Vec::new();
@@ -149,7 +271,7 @@ impl ReportLog {
             bytes += weight(entry);
             self.sent += 1;
         }
-        if self.fresh.is_empty() {
+        if self.fresh.is_empty() && !self.has_spilled() {
             (self.fresh_since, self.urgent) = (None, false);
         }
         if reports.is_empty() {

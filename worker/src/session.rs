@@ -1,5 +1,5 @@
-//! What the agent holds and what follows from what happens: leases, queues, credits, reports. Pure: time comes
-//! in, messages and commands go out; [`crate::agent`] carries them.
+//! What the agent holds and what follows from what happens: leases, queues, credits, reports. Time comes in,
+//! messages and commands go out, and no IO but for the report log's spilling; [`crate::agent`] carries them.
 
 use crate::{
     attempt::{Attempt, LeaseKey, ReportBody, Sweep, SweepNumber},
@@ -12,6 +12,7 @@ use spotsweep_proto::ids::DeviceName;
 use spotsweep_wire::v1;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -77,7 +78,8 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(devices: impl IntoIterator<Item = DeviceName>) -> Self {
+    /// `scratch` is a folder for reports that memory has no room for.
+    pub(crate) fn new(devices: impl IntoIterator<Item = DeviceName>, scratch: Option<&Path>) -> Self {
         let slot = |name| Slot {
             name,
             queue: VecDeque::new(),
@@ -90,7 +92,7 @@ impl Session {
             slots: devices.into_iter().map(slot).collect(),
             sweeps: HashMap::new(),
             store_url: "".into(),
-            log: ReportLog::new(),
+            log: ReportLog::new(scratch),
             connected: false,
             draining: false,
             commands: VecDeque::new(),
@@ -149,6 +151,7 @@ impl Session {
                 device: slot.name.clone(),
                 params_json: grant.params_json,
                 resume: grant.resume,
+                interruption_mean_s: grant.interruption_mean_s,
                 store_url: self.store_url.clone(),
             };
             if self.draining {
@@ -247,6 +250,10 @@ impl Session {
     }
 
     /// Whether nothing is left to do or to say.
+    pub(crate) fn has_lost_reports(&self) -> bool {
+        self.log.is_lost()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.log.is_empty() && self.is_idle()
     }

@@ -7,7 +7,10 @@
 use crate::attempt::{Attempt, LeaseKey, ReportBody};
 use futures::future::BoxFuture;
 use spotsweep_proto::ids::DeviceName;
-use std::task::{Context, Poll};
+use std::{
+    path::PathBuf,
+    task::{Context, Poll},
+};
 use tokio::time::Instant;
 
 mod child;
@@ -16,6 +19,7 @@ mod memory;
 pub(crate) mod noop;
 mod pipe;
 pub(crate) mod process;
+mod retries;
 mod runner;
 mod stderr;
 mod uploads;
@@ -28,6 +32,8 @@ pub struct Equipment {
     pub libtorch: String,
     /// The devices that shall be used; not empty.
     pub devices: Vec<FoundDevice>,
+    /// A folder of the agent's own for what memory has no room for, where there is one; it goes with the trainers.
+    pub scratch: Option<PathBuf>,
 }
 
 /// A device to train on.

@@ -40,6 +40,8 @@ pub(crate) struct Grant {
     pub(crate) device: usize,
     pub(crate) params_json: String,
     pub(crate) resume: Option<CheckpointRef>,
+    /// Mean time between losses of a lease without notice, in seconds; infinite where nothing is known.
+    pub(crate) interruption_mean_s: f64,
 }
 
 /// Why a lease is lost.
@@ -138,6 +140,9 @@ fn grant(grant: v1::Grant) -> Result<Grant, WireError> {
         device: usize::try_from(grant.device).unwrap_or(usize::MAX),
         params_json: grant.params_json,
         resume: grant.resume.map(checkpoint_from).transpose()?,
+        interruption_mean_s: Some(grant.interruption_mean_s)
+            .filter(|mean_s| mean_s.is_finite() && *mean_s > 0.0)
+            .unwrap_or(f64::INFINITY),
     })
 }
 

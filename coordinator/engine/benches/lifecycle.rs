@@ -14,7 +14,7 @@ use spotsweep_proto::{
     metric::{Goal, Objective},
     spec::{
         CheckpointPolicy, DeviceRequest, Every, Method, Resources, RetryPolicy, SweepSpec, TrainSection,
-        space::Space,
+        Workers, space::Space,
     },
 };
 use std::{collections::VecDeque, time::Instant};
@@ -36,8 +36,16 @@ fn spec(trials: u32) -> SweepSpec {
         objective: Some(objective),
         space: Space::default(),
         run_cap: Some(trials),
-        train: TrainSection { model: None, data: None, length: None, seed: 0, threads: 1, shards: 1, exact: true },
-        resources: Resources { device: DeviceRequest::Any, memory_bytes: None },
+        train: TrainSection {
+            model: None,
+            data: None,
+            length: None,
+            seed: 0,
+            threads: 1,
+            shards: 1,
+            exact: true,
+        },
+        resources: Resources { device: DeviceRequest::Any, memory_bytes: None, workers: Workers::default() },
         checkpoint: CheckpointPolicy { every: Every::Steps(10), keep_last: 1 },
         retry: RetryPolicy { max_failures: 3, backoff_s: 10.0 },
         priority: 0,

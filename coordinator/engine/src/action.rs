@@ -9,6 +9,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use spotsweep_proto::{
     digest::Digest,
+    gang::{Generation, Shares},
     ids::{DeviceName, Epoch, SweepName, WorkerName},
     line::FailureKind,
     metric::Metrics,
@@ -64,6 +65,17 @@ pub enum Action {
         /// Why.
         reason: RevokeReason,
     },
+    /// The gang of a trial has a new make-up.
+    Regang {
+        /// The connection.
+        session: SessionId,
+        /// The trial.
+        trial: TrialRef,
+        /// The lease's epoch.
+        epoch: Epoch,
+        /// The worker's place in it.
+        place: GangPlace,
+    },
     /// Reports up to here are durable and applied.
     Acknowledge {
         /// The connection.
@@ -93,6 +105,21 @@ pub struct Grant {
     pub expires_at: Time,
     /// Where to go on from.
     pub resume: Option<CheckpointRef>,
+    /// The worker's place in the trial's gang; `None` where it trains alone.
+    pub gang: Option<GangPlace>,
+    /// Mean time between losses of a lease without notice, in seconds: for the interval of checkpoints.
+    pub interruption_mean_s: f64,
+}
+
+/// A worker's place in one make-up of a gang.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GangPlace {
+    /// Which make-up.
+    pub generation: Generation,
+    /// Its rank; `None`: it belongs to the gang no more and leaves behind the next step, then reports `Released`.
+    pub rank: Option<u32>,
+    /// Who carries what.
+    pub shares: Shares,
 }
 
 /// Why a worker loses a lease.
@@ -104,7 +131,8 @@ pub enum RevokeReason {
     Paused,
     /// The trial or sweep is cancelled: stop, keep nothing.
     Cancelled,
-    /// The sweep needs no more trials (its target is reached) and the lease had not started.
+    /// The sweep needs no more trials (its target is reached) and the lease had not started, or the trial's gang goes on
+    /// without this worker. Stop, keep nothing.
     NotNeeded,
     /// The worker's machine is likely to be taken and another worker stands ready: stop with a checkpoint, then
     /// report `Released`.
@@ -349,5 +377,14 @@ pub enum AttemptEnd {
         notice: Notice,
         /// Steps that were done and that no stored checkpoint holds.
         lost_steps: u64,
+    },
+    /// It could not read the newest checkpoint, which is therefore kept no longer. That is no failure of the trial.
+    Unreadable {
+        /// Steps that the checkpoint held.
+        step: u64,
+        /// Where the next attempt resumes: at the checkpoint before, or at 0 without one.
+        next_step: u64,
+        /// For people.
+        message: String,
     },
 }

@@ -27,9 +27,6 @@ pub enum RestoreError {
     Decode(#[source] postcard::Error),
 }
 
-/// An empty map, as postcard writes it.
-const NOTHING: u8 = 0;
-
 /// The whole state of a coordinator, and the only thing that changes it: [`Engine::step`].
 #[derive(Debug, Clone, Serialize)]
 #[serde(transparent)]
@@ -76,6 +73,9 @@ impl Engine {
             Event::Tick { heard } => state.tick(heard, out),
             Event::Restarted => state.restarted(out),
             Event::Noticed { session, notice } => state.noticed(session, notice, out),
+            Event::Gang { session, trial, epoch, generation, step, news } => {
+                state.gang_news(session, (trial, epoch), generation, step, news, out);
+            }
         }
         state.place(out);
         state.move_from_noticed(out);
@@ -97,11 +97,6 @@ impl Engine {
         let (head, body) = bytes.split_first_chunk::<4>().ok_or(RestoreError::Short)?;
         match u32::from_le_bytes(*head) {
             FORMAT_VERSION => postcard::from_bytes(body).map_err(RestoreError::Decode),
-            // Version 2 appended the notices to the state, and variants to what is in it: no notices, then.
-            1 => {
-                let body = [body, &[NOTHING]].concat();
-                postcard::from_bytes(&body).map_err(RestoreError::Decode)
-            }
             found => Err(RestoreError::Version { found }),
         }
     }

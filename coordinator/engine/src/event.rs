@@ -7,6 +7,7 @@ use crate::refs::{RequestId, SessionId, SweepId, TrialRef};
 use serde::{Deserialize, Serialize};
 use spotsweep_proto::{
     digest::Digest,
+    gang::Generation,
     ids::{DeviceName, Epoch, Incarnation, MetricName, WorkerName},
     line::FailureKind,
     notice::Notice,
@@ -15,8 +16,8 @@ use spotsweep_proto::{
 
 /// Version of the journal's encoding of [`Event`] and of the snapshot's encoding of the state.
 ///
-/// 2: notices ([`Event::Noticed`], and what follows from them). Snapshots of version 1 are read still.
-pub const FORMAT_VERSION: u32 = 2;
+/// Sweeps stand in it as JSON ([`crate::spec_json`]), so that a sweep file may learn new keys without another version.
+pub const FORMAT_VERSION: u32 = 3;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +29,7 @@ pub enum Event {
         /// Drawn by the client, so that a repeated call (a lost answer) is the same submission.
         token: u128,
         /// The checked sweep.
+        #[serde(with = "crate::spec_json")]
         spec: Box<SweepSpec>,
     },
     /// A client wants a sweep or trial paused, resumed or cancelled.
@@ -87,6 +89,33 @@ pub enum Event {
         session: SessionId,
         /// Of what, and by whom.
         notice: Notice,
+    },
+    /// A rank of a gang says how its make-up stands.
+    Gang {
+        /// The connection.
+        session: SessionId,
+        /// The trial.
+        trial: TrialRef,
+        /// The lease.
+        epoch: Epoch,
+        /// The make-up that is meant.
+        generation: Generation,
+        /// Finished steps of this rank.
+        step: u64,
+        /// What happened to it.
+        news: GangNews,
+    },
+}
+
+/// What became of a make-up of a gang, as one of its ranks sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GangNews {
+    /// All ranks are connected and agree on the state.
+    Formed,
+    /// A peer was lost; the rank holds its state and waits for the next make-up.
+    Broken {
+        /// For people, at most [`spotsweep_proto::limits::FAILURE_TEXT_BYTES`].
+        message: String,
     },
 }
 

@@ -2,7 +2,7 @@
 
 mod words;
 
-pub use words::lost_words;
+pub use words::{lost_words, unreadable_words};
 
 use crate::{
     action::{RevokeReason, TrialState},

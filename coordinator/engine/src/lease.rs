@@ -34,6 +34,9 @@ fn brief(end: &AttemptEnd) -> BriefEnd {
         AttemptEnd::Disconnected => BriefEnd::Disconnected,
         AttemptEnd::Expired => BriefEnd::Expired,
         AttemptEnd::Revoked { reason } => BriefEnd::Revoked(*reason),
+        AttemptEnd::Unreadable { step, next_step, .. } => {
+            BriefEnd::Unreadable { step: *step, next_step: *next_step }
+        }
         AttemptEnd::Noticed { notice, lost_steps } => {
             BriefEnd::Noticed { source: notice.source, kind: notice.kind, lost_steps: *lost_steps }
         }
@@ -47,7 +50,9 @@ fn is_interruption(end: BriefEnd) -> bool {
         | BriefEnd::Disconnected
         | BriefEnd::Expired
         | BriefEnd::Noticed { .. } => true,
-        BriefEnd::Finished | BriefEnd::Failed(_) | BriefEnd::Revoked(_) => false,
+        BriefEnd::Finished | BriefEnd::Failed(_) | BriefEnd::Revoked(_) | BriefEnd::Unreadable { .. } => {
+            false
+        }
     }
 }
 
@@ -79,6 +84,9 @@ impl State {
             Some(trial) => self.blame_notice(end, trial, &lease),
             None => end,
         };
+        if lease.started_at.is_some() {
+            self.interruptions.note(&end, lease.seconds_known());
+        }
         if lease.started_at.is_some()
             && let Some(trial) = self.trial_mut(trial_ref)
         {
@@ -152,7 +160,8 @@ impl State {
         self.requeue(trial_ref.sweep);
     }
 
-    /// An attempt failed: another follows after a back-off, or the trial is given up.
+    /// An attempt failed: another follows after a back-off, or the trial is given up. One that failed because it
+    /// could not read the newest checkpoint is followed by another at once, which resumes from the one before.
     pub(crate) fn fail(
         &mut self,
         trial_ref: TrialRef,
@@ -161,31 +170,41 @@ impl State {
         seconds: f64,
         out: &mut Out<'_>,
     ) {
-        let end = AttemptEnd::Failed { kind, message: message.clone() };
+        let unreadable = match kind {
+            FailureKind::Checkpoint => self.drop_unreadable(trial_ref, out),
+            FailureKind::Diverged
+            | FailureKind::Config
+            | FailureKind::Data
+            | FailureKind::OutOfMemory
+            | FailureKind::Storage
+            | FailureKind::Crashed
+            | FailureKind::Protocol
+            | FailureKind::Internal => None,
+        };
+        let end = match unreadable {
+            Some((step, next_step)) => AttemptEnd::Unreadable { step, next_step, message: message.clone() },
+            None => AttemptEnd::Failed { kind, message: message.clone() },
+        };
         let Some(lease) = self.end_lease(trial_ref, end, Some(seconds), out) else { return };
-        // What is wrong with a stored checkpoint is not the trial's fault: without it the trial goes on at once. Each
-        // such failure leaves one checkpoint fewer, so their number is bounded.
-        let dropped = kind == FailureKind::Checkpoint && self.drop_unreadable(trial_ref, &lease, out);
         let Some(sweep) = self.sweeps.get_mut(trial_ref.sweep.0 as usize) else { return };
         let retry = sweep.spec.retry;
         let Some(trial) = sweep.trials.get_mut(trial_ref.number) else { return };
-        trial.failures += u32::from(!dropped);
+        // Where it is the worker that cannot read, another one shall try next.
         trial.avoid = Some(lease.worker);
         let label = trial.place.map_or(0, |(_, label)| label);
-        let message = match trial.resume_point() {
-            _ if !dropped => message,
-            Some(before) => format!("{message}; it goes on from the checkpoint of step {}", before.step),
-            None => format!("{message}; no other checkpoint is kept, so it begins anew"),
-        };
         let failure = Failure { kind, message, label, at: out.at };
         trial.history.get_or_insert_default().failure = Some(failure);
+        if unreadable.is_some() {
+            return self.let_wait(trial_ref, out);
+        }
+        trial.failures += 1;
         if kind == FailureKind::Diverged {
             return self.end_trial(trial_ref, TrialState::Diverged, out);
         }
-        if !dropped && (kind.is_final() || trial.failures >= retry.max_failures) {
+        if kind.is_final() || trial.failures >= retry.max_failures {
             return self.end_trial(trial_ref, TrialState::Failed, out);
         }
-        let wait_s = if dropped { 0.0 } else { backoff_s(retry.backoff_s, trial.failures) };
+        let wait_s = backoff_s(retry.backoff_s, trial.failures);
         if wait_s > 0.0 {
             trial.retry_at = out.at.after_s(wait_s);
             self.delayed.insert((trial.retry_at, trial_ref));
@@ -193,19 +212,20 @@ impl State {
         self.let_wait(trial_ref, out);
     }
 
-    /// The checkpoint from which the attempt should have resumed cannot be read: the next attempt resumes from
-    /// the one before. False if it is not kept any more.
-    fn drop_unreadable(&mut self, trial_ref: TrialRef, lease: &Lease, out: &Out<'_>) -> bool {
+    /// The checkpoint from which the attempt resumed cannot be read: it is kept no longer. Gives its step and that
+    /// of the one before, 0 if there is none, where it was the newest. Then what is kept shrinks and the trial's
+    /// failures need not bound this; an attempt that got as far as a newer checkpoint has read the one that it
+    /// blames, and its failure counts as any other.
+    fn drop_unreadable(&mut self, trial_ref: TrialRef, out: &Out<'_>) -> Option<(u64, u64)> {
         let delete_at = out.at.after_s(self.config.delete_after_s);
-        let Some(trial) = self.trial_mut(trial_ref) else { return false };
-        let Some(index) =
-            trial.kept.iter().position(|kept| Some(kept.reference.manifest) == lease.resumed_from)
-        else {
-            return false;
-        };
-        let dropped = trial.kept.remove(index);
-        self.objects.release(&dropped.reference, delete_at);
-        true
+        let trial = self.trial_mut(trial_ref)?;
+        let resumed_from = trial.lease.as_ref()?.resumed_from?;
+        let index = trial.kept.iter().position(|kept| kept.reference.manifest == resumed_from)?;
+        let dropped = trial.kept.remove(index).reference;
+        let was_newest = index == trial.kept.len();
+        let next_step = trial.resume_point().map_or(0, |before| before.step);
+        self.objects.release(&dropped, delete_at);
+        was_newest.then_some((dropped.step, next_step))
     }
 
     /// Trials whose back-off is over wait for a worker from now on.

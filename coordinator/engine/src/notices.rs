@@ -72,7 +72,8 @@ impl State {
             AttemptEnd::Finished
             | AttemptEnd::Failed { .. }
             | AttemptEnd::Revoked { .. }
-            | AttemptEnd::Noticed { .. } => None,
+            | AttemptEnd::Noticed { .. }
+            | AttemptEnd::Unreadable { .. } => None,
         };
         match notice {
             Some(notice) => {

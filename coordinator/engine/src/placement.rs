@@ -270,7 +270,9 @@ impl State {
         sweep.set_state(id, number, TrialState::Running, out);
         self.totals.leases += 1;
         let expires_at = worker.expires_at;
-        let grant = Grant { trial: trial_ref, epoch, attempt, expires_at, resume };
+        let interruption_mean_s = self.interruptions.mean_s();
+        let grant =
+            Grant { trial: trial_ref, epoch, attempt, expires_at, resume, gang: None, interruption_mean_s };
         out.push(Action::Grant { session, device, grant });
         Some(())
     }

@@ -4,6 +4,7 @@
 use crate::{
     action::{Action, Record},
     config::Config,
+    interruptions::Interruptions,
     notices::WorkerNotice,
     placement::Placement,
     refs::{SessionId, SweepId, TrialRef, WorkerId},
@@ -37,8 +38,11 @@ pub(crate) struct State {
     pub(crate) delayed: BTreeSet<(Time, TrialRef)>,
     pub(crate) objects: Objects,
     pub(crate) totals: Totals,
-    /// Of what workers were warned. Last of all that a snapshot holds, see [`crate::Engine::restore`].
+    /// Of what workers were warned.
     pub(crate) notices: BTreeMap<WorkerId, WorkerNotice>,
+    /// What was lost without notice. With the notices last of all that a snapshot holds, see
+    /// [`crate::Engine::restore`].
+    pub(crate) interruptions: Interruptions,
     #[serde(skip)]
     pub(crate) names: BTreeMap<SweepName, SweepId>,
     #[serde(skip)]
@@ -82,6 +86,7 @@ impl State {
             objects: Objects::default(),
             totals: Totals::default(),
             notices: BTreeMap::new(),
+            interruptions: Interruptions::default(),
             names: BTreeMap::new(),
             incarnations: BTreeMap::new(),
             sessions: BTreeMap::new(),

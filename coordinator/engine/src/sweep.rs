@@ -60,6 +60,7 @@ pub(crate) type QueueKey = (Reverse<i32>, u32, SweepId, bool, Lane);
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Sweep {
     pub(crate) name: SweepName,
+    #[serde(with = "crate::spec_json")]
     pub(crate) spec: Arc<SweepSpec>,
     pub(crate) submitted_at: Time,
     pub(crate) ended_at: Option<Time>,

@@ -139,6 +139,7 @@ pub(crate) enum BriefEnd {
     Expired,
     Revoked(RevokeReason),
     Noticed { source: NoticeSource, kind: NoticeKind, lost_steps: u64 },
+    Unreadable { step: u64, next_step: u64 },
 }
 
 impl Trial {

@@ -80,3 +80,16 @@ pub(crate) fn trials() -> Vec<Trial> {
     };
     trials
 }
+
+/// A program for `/bin/sh`, to be started by the test that calls this.
+///
+/// Another process writes it: a file that this process has written may still be open for writing in a child that another
+/// test's thread forks at that moment, and starting it then fails with "Text file busy" (`execve(2)`, ETXTBSY).
+pub(crate) fn program(folder: &std::path::Path, name: &str, script: &str) -> std::path::PathBuf {
+    let (source, program) = (folder.join(format!("{name}.sh")), folder.join(name));
+    std::fs::write(&source, format!("#!/bin/sh\n{script}\n")).unwrap();
+    let mut install = std::process::Command::new("install");
+    let status = install.args(["-m", "755"]).args([&source, &program]).status().unwrap();
+    assert!(status.success(), "install ended with {status}");
+    program
+}

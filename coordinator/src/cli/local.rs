@@ -178,20 +178,13 @@ pub(crate) fn cores() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
-
-    fn script(folder: &Path, text: &str) -> PathBuf {
-        let path = folder.join("trainer");
-        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        path
-    }
+    use crate::cli::fixtures::program;
 
     #[tokio::test]
     async fn a_trainer_that_is_ready_tells_its_devices() {
         let folder = tempfile::tempdir().unwrap();
         let line = r#"{"type":"ready","protocol":1,"trainer":"toy 1","libtorch":"","devices":[{"name":"cpu","kind":"cpu","model":"","memory_bytes":0}]}"#;
-        let path = script(folder.path(), &format!("echo '{line}'; cat > /dev/null"));
+        let path = program(folder.path(), "trainer", &format!("echo '{line}'; cat > /dev/null"));
         let facts = probe(&path).await.unwrap();
         assert_eq!((facts.name.as_str(), facts.devices.len(), facts.has_gpu()), ("toy 1", 1, false));
     }
@@ -199,13 +192,14 @@ mod tests {
     #[tokio::test]
     async fn a_trainer_that_does_not_start_is_quoted() {
         let folder = tempfile::tempdir().unwrap();
-        let path = script(
+        let path = program(
             folder.path(),
+            "no-libtorch",
             "echo libtorch_cpu.so: cannot open shared object file >&2; echo junk; exit 127",
         );
         let problem = ready(&path, None).await.unwrap_err();
         assert!(problem.message.ends_with("libtorch_cpu.so: cannot open shared object file"), "{problem}");
-        let path = script(folder.path(), "exit 3");
+        let path = program(folder.path(), "silent", "exit 3");
         assert!(ready(&path, None).await.unwrap_err().message.ends_with("it ended without a word"));
     }
 

@@ -91,6 +91,7 @@ fn grant(device: u16, grant: &Grant, card: &SweepCard) -> v1::Grant {
         device: u32::from(device),
         params_json: serde_json::Value::Object(params.to_json()).to_string(),
         resume: grant.resume.as_ref().map(checkpoint_ref),
+        interruption_mean_s: grant.interruption_mean_s,
     }
 }
 

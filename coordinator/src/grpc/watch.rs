@@ -10,7 +10,7 @@ use crate::{
 use spotsweep_engine::{
     Engine, SweepId, Time, TrialRef,
     action::{AttemptEnd, Record, TrialState},
-    explain::lost_words,
+    explain::{lost_words, unreadable_words},
 };
 use spotsweep_proto::{ids::SweepName, spec::SweepSpec};
 use spotsweep_wire::v1::{self, watch_response::What};
@@ -279,6 +279,9 @@ fn interruption(end: &AttemptEnd, step: u64) -> Option<String> {
         AttemptEnd::WorkerGone => format!("interrupted at step {step}: the worker left"),
         AttemptEnd::Disconnected => format!("interrupted at step {step}: the worker's connection broke"),
         AttemptEnd::Expired => format!("interrupted at step {step}: nothing was heard of the worker"),
+        AttemptEnd::Unreadable { step, next_step, message } => {
+            unreadable_words(*step, *next_step, message.lines().next())
+        }
         AttemptEnd::Noticed { notice, lost_steps } => {
             let how = if notice.kind.is_interruption() { "interrupted" } else { "moved" };
             format!("{how} at step {step} after {notice}; {}", lost_words(*lost_steps))

@@ -49,6 +49,16 @@ pub enum StoreError {
         /// The newest that this program knows.
         supported: u32,
     },
+    /// Written by a program from before the first release.
+    #[error("{path} has format {found}, from before the first release; this program reads {supported}", path = path.display())]
+    Older {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// What this program reads.
+        supported: u32,
+    },
     /// A row in the middle is damaged: good rows follow it.
     #[error("{path} is damaged at {place}: {what}", path = path.display())]
     Damaged {
@@ -93,6 +103,7 @@ impl StoreError {
             | Self::NoFolder { .. }
             | Self::NotOurs { .. }
             | Self::Newer { .. }
+            | Self::Older { .. }
             | Self::Damaged { .. }
             | Self::Snapshot(_) => None,
         }
@@ -136,6 +147,10 @@ impl From<StoreError> for Problem {
             }
             StoreError::NotOurs { .. } => (Code::Damaged, "take another folder with --dir".to_owned()),
             StoreError::Newer { .. } => (Code::NewerFormat, "use the newer program".to_owned()),
+            StoreError::Older { .. } => (
+                Code::NewerFormat,
+                "finish it with the program that wrote it, or take another folder with --dir".to_owned(),
+            ),
             StoreError::Damaged { .. } => (
                 Code::Damaged,
                 "nothing was changed. Restore the folder from a copy; or move it away and start over"

@@ -31,9 +31,8 @@ pub const DATABASE_FILE: &str = "spotsweep.db";
 /// Folder of the objects (checkpoints) in the coordinator's folder.
 pub const OBJECTS_FOLDER: &str = "objects";
 
-/// Version of the tables and of what is in them. A folder of a newer one is refused.
-/// 2 added notices to the events and to the ends of attempts.
-pub const FORMAT_VERSION: u32 = 2;
+/// Version of the tables and of what is in them. A folder of another one is refused; none was ever released.
+pub const FORMAT_VERSION: u32 = 3;
 
 /// How the store behaves. Sizes in bytes.
 #[derive(Debug, Clone)]

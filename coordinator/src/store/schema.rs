@@ -69,11 +69,7 @@ pub(super) fn open_writer(
     if is_empty(&db)? {
         create(&mut db, fresh).map_err(StoreError::sqlite("cannot create the journal's tables"))?;
     }
-    if check_format(&db, path)? < FORMAT_VERSION {
-        // What is written from now on an older program would not understand.
-        db.pragma_update(None, "user_version", FORMAT_VERSION)
-            .map_err(StoreError::sqlite("cannot mark the journal as one of this version"))?;
-    }
+    check_format(&db, path)?;
     Ok(db)
 }
 
@@ -114,7 +110,7 @@ fn create(db: &mut Connection, fresh: &Engine) -> rusqlite::Result<()> {
 }
 
 /// The version of the file, if we read it.
-fn check_format(db: &Connection, path: &Path) -> Result<u32, StoreError> {
+fn check_format(db: &Connection, path: &Path) -> Result<(), StoreError> {
     let number = |pragma: &str| -> Result<Option<i64>, StoreError> {
         db.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get(0))
             .optional()
@@ -127,45 +123,8 @@ fn check_format(db: &Connection, path: &Path) -> Result<u32, StoreError> {
     if found > FORMAT_VERSION {
         return Err(StoreError::Newer { path: path.to_owned(), found, supported: FORMAT_VERSION });
     }
-    Ok(found)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::{DATABASE_FILE, FolderLock, Opened, open, open_read_only};
-    use spotsweep_engine::Config;
-    use spotsweep_proto::digest::Digest;
-
-    fn open_folder(dir: &std::path::Path) -> Opened {
-        let lock = FolderLock::take(dir).unwrap();
-        open(dir, &lock, &StoreOptions::default(), Config::default()).unwrap()
+    if found < FORMAT_VERSION {
+        return Err(StoreError::Older { path: path.to_owned(), found, supported: FORMAT_VERSION });
     }
-
-    #[test]
-    fn a_folder_of_version_1_is_read_and_becomes_one_of_this_version() {
-        let dir = tempfile::tempdir().unwrap();
-        let digest = open_folder(dir.path()).engine.digest();
-        let path = dir.path().join(DATABASE_FILE);
-        let db = Connection::open(&path).unwrap();
-        let (chain, payload): ([u8; 32], Vec<u8>) = db
-            .query_row("SELECT chain, payload FROM snapshot", [], |row| Ok((row.get(0)?, row.get(1)?)))
-            .unwrap();
-        // Version 1 of the engine's snapshot: another number in front, and no notices at the end.
-        let mut old = 1u32.to_le_bytes().to_vec();
-        old.extend(&payload[4..payload.len() - 1]);
-        let checksum = chain::of_snapshot(0, Time(0), &Digest(chain), &old);
-        db.execute("UPDATE snapshot SET payload = ?, checksum = ?", (&old, checksum.0)).unwrap();
-        db.pragma_update(None, "user_version", 1).unwrap();
-        drop(db);
-
-        let (seen, _, _) = open_read_only(dir.path()).unwrap();
-        assert_eq!(seen.digest(), digest);
-        assert_eq!(open_folder(dir.path()).engine.digest(), digest);
-        let version = |path| {
-            let db = Connection::open(path).unwrap();
-            db.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0)).unwrap()
-        };
-        assert_eq!(version(&path), FORMAT_VERSION);
-    }
+    Ok(())
 }

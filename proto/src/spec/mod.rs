@@ -82,10 +82,10 @@ pub struct TrainSection {
     /// Intra-op threads on a CPU.
     pub threads: u16,
     /// Shards of a trial's data, in 1..=[`crate::gang::SHARDS_PER_TRIAL`]: the most workers that can train it together.
-    #[serde(default = "crate::train::one_shard", skip_serializing_if = "crate::train::is_one_shard")]
+    #[serde(default = "crate::train::one_shard")]
     pub shards: u32,
     /// Whether a trial's bits are the same on any number of workers.
-    #[serde(default = "crate::train::exactly", skip_serializing_if = "crate::train::is_exact")]
+    #[serde(default = "crate::train::exactly")]
     pub exact: bool,
 }
 
@@ -108,6 +108,32 @@ pub struct Resources {
     pub device: DeviceRequest,
     /// Memory of the device that must be there, in bytes.
     pub memory_bytes: Option<u64>,
+    /// How many workers train one trial together.
+    #[serde(default)]
+    pub workers: Workers,
+}
+
+/// Bounds of the number of workers that train one trial together. Each carries one shard at least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workers {
+    /// With fewer it does not train.
+    pub min: u32,
+    /// It takes no more.
+    pub max: u32,
+}
+
+impl Default for Workers {
+    fn default() -> Self {
+        Self { min: 1, max: 1 }
+    }
+}
+
+impl Workers {
+    /// Whether trials train in gangs.
+    #[must_use]
+    pub fn is_gang(self) -> bool {
+        self.max > 1
+    }
 }
 
 /// When a running trial writes a checkpoint. The moment never changes the result.
@@ -118,6 +144,14 @@ pub enum Every {
     Steps(u64),
     /// After so many seconds, at the next end of a step.
     Seconds(f64),
+    /// At the interval that follows from what a checkpoint costs and how often workers are lost, within bounds. Only
+    /// agents choose it: a trainer that is given this may as well write one every `max_s`.
+    Auto {
+        /// Shortest interval, in seconds.
+        min_s: f64,
+        /// Longest interval, in seconds; not below `min_s`.
+        max_s: f64,
+    },
 }
 
 /// Checkpoints of a sweep.

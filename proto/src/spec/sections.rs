@@ -1,7 +1,7 @@
 //! The sections of a sweep file besides `parameters`: from keys to the fields of a [`SweepSpec`].
 
 use super::{
-    CheckpointPolicy, DeviceRequest, Every, Method, Resources, RetryPolicy, SweepSpec, TrainSection,
+    CheckpointPolicy, DeviceRequest, Every, Method, Resources, RetryPolicy, SweepSpec, TrainSection, Workers,
     diagnostic::{Report, Span},
     parameters::{self, ParameterPlace},
     section::{Section, quoted},
@@ -49,9 +49,12 @@ const TRAIN_KEYS: &[&str] = &["model", "data", "epochs", "steps", "seed", "threa
 
 /// Defaults of the sections that may be left out.
 pub(super) const CHECKPOINT: CheckpointPolicy =
-    CheckpointPolicy { every: Every::Seconds(60.0), keep_last: 1 };
+    CheckpointPolicy { every: Every::Auto { min_s: AUTO_S.0, max_s: AUTO_S.1 }, keep_last: 1 };
 pub(super) const RETRY: RetryPolicy = RetryPolicy { max_failures: 3, backoff_s: 1.0 };
-const RESOURCES: Resources = Resources { device: DeviceRequest::Any, memory_bytes: None };
+/// Bounds of `every: auto`, in seconds, where the file gives none.
+const AUTO_S: (f64, f64) = (5.0, 600.0);
+const RESOURCES: Resources =
+    Resources { device: DeviceRequest::Any, memory_bytes: None, workers: Workers { min: 1, max: 1 } };
 
 /// Reads the whole tree. Where something is wrong the report says so, and a default stands in.
 pub(super) fn read(
@@ -95,6 +98,21 @@ pub(super) fn read(
             .and_then(|p| i32::try_from(p).ok())
             .unwrap_or(0),
     };
+    let workers = spec.resources.workers;
+    if workers.max > spec.train.shards
+        && let Some(node) = section("resources")
+    {
+        let (max, shards) = (workers.max, spec.train.shards);
+        let message = format!(
+            "{max} workers cannot share a trial of {shards} shard{}",
+            if shards == 1 { "" } else { "s" }
+        );
+        report.error_hint(
+            node.span,
+            message,
+            format!("every worker carries a shard: write `shards: {max}` or more in `train`"),
+        );
+    }
     let train_keys = match train_node.map(|node| &node.value) {
         Some(Value::Mapping(entries)) => entries.iter().map(|e| (e.key.clone(), e.node.span)).collect(),
         _ => Vec::new(),
@@ -231,7 +249,8 @@ fn metric(node: &Node, report: &mut Report<'_>) -> Option<Objective> {
 }
 
 fn train(node: Option<&Node>, report: &mut Report<'_>) -> TrainSection {
-    let empty = TrainSection { model: None, data: None, length: None, seed: 0, threads: 1, shards: 1, exact: true };
+    let empty =
+        TrainSection { model: None, data: None, length: None, seed: 0, threads: 1, shards: 1, exact: true };
     let Some(section) = node
         .and_then(|node| Section::of(node, "train", "train: {model: mlp, data: mnist, epochs: 3}", report))
     else {
@@ -279,11 +298,15 @@ fn range_of(key: &str) -> std::ops::RangeInclusive<i64> {
 }
 
 fn resources(node: &Node, report: &mut Report<'_>) -> Resources {
-    let Some(section) = Section::of(node, "resources", "resources: {device: cuda, memory: 2GiB}", report)
-    else {
+    let Some(section) = Section::of(
+        node,
+        "resources",
+        "resources: {device: cuda, memory: 2GiB, workers: {min: 1, max: 4}}",
+        report,
+    ) else {
         return RESOURCES;
     };
-    section.only(&["device", "memory"], report, |key| match key {
+    section.only(&["device", "memory", "workers"], report, |key| match key {
         "gpu" | "gpus" | "cuda" => {
             Some((format!("resources has no key {key}"), "write `device: cuda`".to_owned()))
         }
@@ -308,7 +331,34 @@ fn resources(node: &Node, report: &mut Report<'_>) -> Resources {
             DeviceRequest::Any
         }
     };
-    Resources { device, memory_bytes: memory(&section, report) }
+    Resources { device, memory_bytes: memory(&section, report), workers: workers(&section, report) }
+}
+
+/// `workers: 4`, or `workers: {min: 2, max: 8}`.
+fn workers(section: &Section<'_>, report: &mut Report<'_>) -> Workers {
+    let most = i64::from(SHARDS_PER_TRIAL);
+    let Some(entry) = section.get("workers") else { return Workers::default() };
+    if !matches!(entry.node.value, Value::Mapping(_)) {
+        let both = section.integer("workers", 1..=most, report).and_then(|count| u32::try_from(count).ok());
+        return both.map_or_else(Workers::default, |count| Workers { min: count, max: count });
+    }
+    let Some(bounds) = Section::of(&entry.node, "workers", "workers: {min: 1, max: 4}", report) else {
+        return Workers::default();
+    };
+    bounds.only(&["min", "max"], report, |_| None);
+    let mut bound =
+        |key: &str| bounds.integer(key, 1..=most, report).and_then(|count| u32::try_from(count).ok());
+    let (min, max) = (bound("min"), bound("max"));
+    let min = min.unwrap_or(1);
+    let max = max.unwrap_or(min);
+    if min > max
+        && let Some(entry) = bounds.get("min")
+    {
+        let message = format!("min of {min} workers is above max of {max}");
+        report.error_hint(entry.node.span, message, "make min the smaller one");
+        return Workers::default();
+    }
+    Workers { min, max }
 }
 
 /// `2GiB`, `512 MB` or a number of bytes.
@@ -361,12 +411,7 @@ fn checkpoint(node: &Node, report: &mut Report<'_>) -> CheckpointPolicy {
     else {
         return CHECKPOINT;
     };
-    section.only(&["every_steps", "every_s", "keep_last"], report, |key| match key {
-        "every" => {
-            Some(("checkpoint has no key every".to_owned(), "write `every_s:` or `every_steps:`".to_owned()))
-        }
-        _ => None,
-    });
+    section.only(&["every_steps", "every_s", "every", "min_s", "max_s", "keep_last"], report, |_| None);
     let steps = section.integer("every_steps", 1..=STEPS_PER_TRIAL as i64, report);
     let seconds = section.number("every_s", 0.1..=LONGEST_S, report);
     if let (Some(_), Some(entry)) = (section.get("every_steps"), section.get("every_s")) {
@@ -376,17 +421,53 @@ fn checkpoint(node: &Node, report: &mut Report<'_>) -> CheckpointPolicy {
             "keep one of the two",
         );
     }
+    let auto = automatic(&section, LONGEST_S, report);
     CheckpointPolicy {
         every: match (steps.and_then(|steps| u64::try_from(steps).ok()), seconds) {
             (Some(steps), _) => Every::Steps(steps),
             (None, Some(seconds)) => Every::Seconds(seconds),
-            (None, None) => CHECKPOINT.every,
+            (None, None) => auto.unwrap_or(CHECKPOINT.every),
         },
         keep_last: section
             .integer("keep_last", 1..=1000, report)
             .and_then(|keep| u32::try_from(keep).ok())
             .unwrap_or(CHECKPOINT.keep_last),
     }
+}
+
+/// `every: auto` with its bounds.
+fn automatic(section: &Section<'_>, longest_s: f64, report: &mut Report<'_>) -> Option<Every> {
+    let bounds = ["min_s", "max_s"].map(|key| section.number(key, 0.1..=longest_s, report));
+    let Some(entry) = section.get("every") else {
+        for key in ["min_s", "max_s"] {
+            if let Some(entry) = section.get(key) {
+                let hint = "add `every: auto`, or leave it out";
+                report.error_hint(entry.key_span, format!("{key} is a bound of `every: auto`"), hint);
+            }
+        }
+        return None;
+    };
+    if !matches!(&entry.node.value, Value::Scalar(ParamValue::Text(text)) if text == "auto") {
+        let hint = "write `every_s:` or `every_steps:` for an interval of your own";
+        report.error_hint(entry.node.span, "every is auto", hint);
+        return None;
+    }
+    for key in ["every_s", "every_steps"] {
+        if let Some(entry) = section.get(key) {
+            let message = format!("checkpoint has both {key} and every: auto");
+            report.error_hint(entry.key_span, message, "keep one of the two");
+        }
+    }
+    let max_s = bounds[1].unwrap_or(AUTO_S.1.max(bounds[0].unwrap_or(0.0)));
+    let min_s = bounds[0].unwrap_or(AUTO_S.0.min(max_s));
+    if min_s > max_s
+        && let Some(entry) = section.get("min_s")
+    {
+        let message = format!("min_s of {min_s} is above max_s of {max_s}");
+        report.error_hint(entry.node.span, message, "make min_s the smaller one");
+        return None;
+    }
+    Some(Every::Auto { min_s, max_s })
 }
 
 fn retry(node: &Node, report: &mut Report<'_>) -> RetryPolicy {

@@ -117,7 +117,7 @@ impl Fault {
                     weights: "/etc/passwd".into(),
                     state: "/etc/group".into(),
                 };
-                super::say(&FromTrainer::Checkpoint { epoch, files, last: true });
+                super::say(&FromTrainer::Checkpoint { epoch, files, last: true, held_up_s: None });
             }
             Self::Noise => forever(std::io::stderr().lock(), b'!'),
             Self::Chatter => {

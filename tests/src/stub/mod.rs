@@ -132,7 +132,9 @@ fn run(job: &Job, lines: &Receiver<ToTrainer>) {
         }
         let due = match job.checkpoint.every {
             Every::Steps(steps) => toy.step - last_checkpoint.0 >= steps,
-            Every::Seconds(seconds) => last_checkpoint.1.elapsed().as_secs_f64() >= seconds,
+            Every::Seconds(seconds) | Every::Auto { min_s: _, max_s: seconds } => {
+                last_checkpoint.1.elapsed().as_secs_f64() >= seconds
+            }
         };
         if due && toy.step < total {
             last_checkpoint = (toy.step, Instant::now());
@@ -182,7 +184,7 @@ fn checkpoint(job: &Job, toy: &Toy, last: bool) -> Option<FromTrainer> {
         state: job.scratch_dir.join(format!("{}-{last}-state.safetensors", toy.step)),
     };
     match files::write(&files, toy) {
-        Ok(()) => Some(FromTrainer::Checkpoint { epoch: job.epoch, files, last }),
+        Ok(()) => Some(FromTrainer::Checkpoint { epoch: job.epoch, files, last, held_up_s: None }),
         Err(error) => {
             eprintln!("stub-trainer: no checkpoint at step {}: {error}", toy.step);
             None

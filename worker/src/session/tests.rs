@@ -19,13 +19,14 @@ fn grants(numbers: std::ops::Range<u32>) -> Vec<Grant> {
         device: 0,
         params_json: "{}".to_owned(),
         resume: None,
+        interruption_mean_s: 3600.0,
     };
     numbers.map(grant).collect()
 }
 
 /// Attached, with one device, knowing sweep 0.
 fn session(now: Instant) -> Session {
-    let mut session = Session::new([DeviceName::new("cpu").unwrap()]);
+    let mut session = Session::new([DeviceName::new("cpu").unwrap()], None);
     session.told_of(
         SweepNumber(0),
         Sweep {

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     attempt::{CheckpointRef, LeaseKey, ReportBody},
     checkpoints::CheckpointStore,
+    interval::Interval,
 };
 use spotsweep_proto::{
     ids::TrialId,
@@ -53,6 +54,8 @@ enum Event {
     Told(Option<RunnerCommand>),
     /// It said nothing for too long, or does not stop.
     Late,
+    /// A checkpoint is worth its cost.
+    Due,
 }
 
 /// The end of a job that still has checkpoints to store.
@@ -65,6 +68,8 @@ pub(crate) struct Course {
     lease: LeaseKey,
     watch: Watch,
     uploads: Uploads,
+    /// When to ask for checkpoints; none where the trainer knows by itself.
+    interval: Option<Interval>,
     data_hint: Option<String>,
     grace: Duration,
     silence: Duration,
@@ -91,6 +96,7 @@ impl Course {
             lease,
             watch: Watch::new(lease.epoch, first_step, folder),
             uploads: Uploads::new(store, trial),
+            interval: None,
             data_hint,
             grace: settings.grace,
             silence: settings.silence,
@@ -100,6 +106,11 @@ impl Course {
             lost: None,
             closing: None,
         }
+    }
+
+    /// Asks the trainer for checkpoints at this interval.
+    pub(crate) fn checkpointed_at(self, interval: Option<Interval>) -> Self {
+        Self { interval, ..self }
     }
 
     /// Follows the job to its end; gives the trainer back if it lives.
@@ -149,6 +160,10 @@ impl Course {
                     }
                     None
                 }
+                Event::Due => {
+                    self.ask(process.as_mut()).await;
+                    None
+                }
                 Event::Told(None) => return (End::Closed, process),
                 Event::Told(Some(RunnerCommand::Stop(lease, how))) if lease == self.lease => {
                     self.told_to_stop(process.as_mut(), how).await;
@@ -175,6 +190,9 @@ impl Course {
         let listening = self.closing.is_none();
         let hurried = matches!(self.stop, Some((HowToStop::CheckpointBy(_), _)));
         let deadline = self.stop.map_or(self.heard + self.silence, |(_, deadline)| deadline);
+        // No faster than the store takes them.
+        let asking = listening && self.started.is_some() && self.stop.is_none() && !self.uploads.pending();
+        let due = self.interval.as_ref().filter(|_| asking).and_then(Interval::due);
         let said = async {
             match process {
                 Some(process) if listening => process.next().await,
@@ -190,6 +208,7 @@ impl Course {
             command = commands.recv() => Event::Told(command),
             outcome = self.uploads.next() => Event::Stored(outcome),
             () = sleep_until(deadline), if listening || hurried => Event::Late,
+            () = sleep_until(due.unwrap_or(deadline)), if due.is_some() => Event::Due,
         }
     }
 
@@ -198,10 +217,14 @@ impl Course {
         match said {
             Said::Started { step, total_steps } => {
                 self.started = Some(self.heard);
+                self.interval.iter_mut().for_each(|interval| interval.start(self.heard));
                 return Some(ReportBody::Started { step, total_steps });
             }
             Said::Progress(progress) => return Some(ReportBody::Progress(progress)),
-            Said::Checkpoint { files, last } => self.uploads.add(files, last),
+            Said::Checkpoint { files, last, held_up } => {
+                self.interval.iter_mut().for_each(|interval| interval.write(self.heard, held_up));
+                self.uploads.add(files, last);
+            }
             Said::Done { step, metrics, weights_digest } => {
                 let seconds = self.seconds();
                 let weights_digest = Some(weights_digest);
@@ -230,6 +253,17 @@ impl Course {
             }
         }
         None
+    }
+
+    /// Asks for a checkpoint behind the current step.
+    async fn ask(&mut self, process: Option<&mut Process>) {
+        self.interval.iter_mut().for_each(|interval| interval.ask(Instant::now()));
+        if let Some(process) = process
+            && let Err(error) = process.say(&ToTrainer::Checkpoint { epoch: self.lease.epoch }).await
+        {
+            // It is dead or stuck: the end of its output or the deadline tells.
+            tracing::debug!(lease = %self.lease, %error, "the trainer does not listen");
+        }
     }
 
     async fn babbled(&mut self, process: Option<Process>, what: &str) {
@@ -274,7 +308,10 @@ impl Course {
 
     fn stored(&mut self, outcome: Result<CheckpointRef, NotStored>) -> Option<ReportBody> {
         match outcome {
-            Ok(checkpoint) => Some(ReportBody::Checkpoint(checkpoint)),
+            Ok(checkpoint) => {
+                self.interval.iter_mut().for_each(|interval| interval.store(self.uploads.took()));
+                Some(ReportBody::Checkpoint(checkpoint))
+            }
             Err(lost) => {
                 tracing::error!(lease = %self.lease, message = %lost.message, last = lost.last, "a checkpoint is lost");
                 if lost.last {

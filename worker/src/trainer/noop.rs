@@ -50,7 +50,7 @@ impl Trainers for NoopTrainers {
             Some(FoundDevice { name, model: "nothing".to_owned(), memory_bytes: 0 })
         };
         let devices = (0..self.devices).filter_map(device).collect();
-        Box::pin(std::future::ready(Ok(Equipment { libtorch: String::new(), devices })))
+        Box::pin(std::future::ready(Ok(Equipment { devices, ..Equipment::default() })))
     }
 
     fn open(&mut self, _device: &FoundDevice) -> Box<dyn Trainer> {

@@ -80,7 +80,8 @@ impl Trainers for ProcessTrainers {
             tracing::info!(trainer = %ready.trainer, libtorch = %ready.libtorch, devices = ready.devices.len(), "the trainer is ready");
             let devices = choose(&self.settings.device, ready.devices)?;
             self.first = Some(process);
-            Ok(Equipment { libtorch: ready.libtorch, devices })
+            let scratch = self.scratch.as_ref().map(|scratch| scratch.path().to_owned());
+            Ok(Equipment { libtorch: ready.libtorch, devices, scratch })
         })
     }
 

@@ -6,20 +6,22 @@ use super::{
     child::Process,
     course::{Course, End},
     process::{ProcessSettings, RunnerCommand},
+    retries::{GivenUp, with_retries},
     stderr::failure_text,
 };
 use crate::{
-    attempt::{Attempt, LeaseKey, ReportBody},
+    attempt::{Attempt, CheckpointRef, LeaseKey, ReportBody},
     backoff::Backoff,
     checkpoints::{CheckpointStore, StoreError},
     data::Data,
     errors::describe,
+    interval::{self, Interval},
     scratch::Scratch,
 };
 use spotsweep_proto::{
-    ids::DeviceName,
+    ids::{DeviceName, TrialId},
     limits::DEVICES_PER_WORKER,
-    line::{FailureKind, FromTrainer, Job, PROTOCOL_VERSION, ToTrainer},
+    line::{CheckpointFiles, FailureKind, FromTrainer, Job, PROTOCOL_VERSION, ToTrainer},
 };
 use std::{
     path::{Path, PathBuf},
@@ -261,7 +263,10 @@ impl Runner {
         let trial = attempt.trial();
         tracing::info!(%trial, epoch = %lease.epoch, attempt = attempt.number, step = first_step, device = %self.device, "a job begins");
         let said = process.say(&ToTrainer::Run(job)).await;
-        let course = Course::new(lease, first_step, folder, store, trial, data_hint, &self.settings);
+        let interval =
+            Interval::new(attempt.sweep.checkpoint, attempt.interruption_mean_s, tokio::time::Instant::now());
+        let course = Course::new(lease, first_step, folder, store, trial, data_hint, &self.settings)
+            .checkpointed_at(interval);
         if let Err(error) = said {
             let death = process.end(false).await;
             return course.died(death, &format!("the trainer does not take jobs: {error}"));
@@ -326,9 +331,7 @@ async fn prepare(
     };
     let trial = attempt.trial();
     let resume = match &attempt.resume {
-        Some(checkpoint) => {
-            Some(store.fetch(&trial, checkpoint, folder).await.map_err(|error| failed(&error))?)
-        }
+        Some(checkpoint) => Some(fetch(&store, &trial, checkpoint, folder).await?),
         None => None,
     };
     let job = Job {
@@ -339,10 +342,31 @@ async fn prepare(
         device: attempt.device.clone(),
         data_dir,
         scratch_dir: folder.to_owned(),
-        checkpoint: attempt.sweep.checkpoint,
+        checkpoint: interval::for_trainer(attempt.sweep.checkpoint),
         resume,
     };
     Ok(Prepared { job: Box::new(job), store, data_hint })
+}
+
+/// Fetches the checkpoint to resume from. An object that is found damaged twice is deleted: whoever trains up to that
+/// step again stores equal content under the same name, and must not take the damaged object for it.
+async fn fetch(
+    store: &CheckpointStore,
+    trial: &TrialId,
+    checkpoint: &CheckpointRef,
+    folder: &Path,
+) -> Result<CheckpointFiles, Unprepared> {
+    let what = format!("the checkpoint of step {}", checkpoint.step);
+    let fetched = with_retries(&what, || store.fetch(trial, checkpoint, folder)).await;
+    match fetched {
+        Ok(files) => Ok(files),
+        Err(GivenUp { kind, message, error }) => {
+            if let Some(damaged) = error.as_ref().and_then(StoreError::damaged_object) {
+                store.discard(&damaged).await;
+            }
+            Err(Unprepared { kind, message: format!("{what} could not be fetched: {message}") })
+        }
+    }
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the shape that `End` wants")]

@@ -1,27 +1,17 @@
 //! Checkpoints of one job on their way to the object store, beside training, in order.
 
-use crate::{attempt::CheckpointRef, backoff::Backoff, checkpoints::CheckpointStore, errors::describe};
+use super::retries::{GivenUp, with_retries};
+use crate::{attempt::CheckpointRef, checkpoints::CheckpointStore};
 use spotsweep_proto::{
     ids::TrialId,
     line::{CheckpointFiles, FailureKind},
 };
 use std::{collections::VecDeque, sync::Arc, time::Duration};
-use tokio::{
-    task::JoinHandle,
-    time::{Instant, sleep, timeout},
-};
+use tokio::{task::JoinHandle, time::Instant};
 
 /// Checkpoints that wait while one is stored. When training writes them faster than the store takes them, the
 /// oldest is left out: a newer one serves a resume better.
 const WAITING: usize = 4;
-/// Tries to store one checkpoint.
-const TRIES: u32 = 5;
-/// One try takes no longer than this.
-const TRY_LIMIT: Duration = Duration::from_secs(300);
-/// Wait before the second try; grows from try to try.
-const RETRY_BASE: Duration = Duration::from_millis(200);
-/// Longest wait between tries.
-const RETRY_LIMIT: Duration = Duration::from_secs(10);
 
 /// A checkpoint that could not be stored.
 #[derive(Debug)]
@@ -40,6 +30,8 @@ pub(crate) struct Uploads {
     trial: TrialId,
     waiting: VecDeque<(CheckpointFiles, bool)>,
     running: Option<Running>,
+    /// How long the last one took.
+    took: Duration,
     /// All must be stored by then.
     by: Option<Instant>,
 }
@@ -54,7 +46,7 @@ struct Running {
 
 impl Uploads {
     pub(crate) fn new(store: Arc<CheckpointStore>, trial: TrialId) -> Self {
-        Self { store, trial, waiting: VecDeque::new(), running: None, by: None }
+        Self { store, trial, waiting: VecDeque::new(), running: None, took: Duration::ZERO, by: None }
     }
 
     /// Stores a checkpoint behind those that wait, then deletes its files.
@@ -119,6 +111,11 @@ impl Uploads {
         }
     }
 
+    /// How long storing the last one took, tries again among it.
+    pub(crate) fn took(&self) -> Duration {
+        self.took
+    }
+
     /// Whether anything is not stored yet.
     pub(crate) fn pending(&self) -> bool {
         self.running.is_some()
@@ -129,6 +126,7 @@ impl Uploads {
     pub(crate) async fn next(&mut self) -> Outcome {
         let Some(running) = &mut self.running else { return std::future::pending().await };
         let outcome = (&mut running.task).await;
+        self.took = running.since.elapsed();
         self.running = None;
         self.start_next();
         outcome.unwrap_or_else(|error| {
@@ -175,21 +173,13 @@ async fn store_with_retries(
     files: &CheckpointFiles,
     last: bool,
 ) -> Outcome {
-    let mut backoff = Backoff::new(RETRY_BASE, RETRY_LIMIT);
-    loop {
-        let (kind, message) = match timeout(TRY_LIMIT, store.store(trial, files, last)).await {
-            Ok(Ok(checkpoint)) => return Ok(checkpoint),
-            Ok(Err(error)) => (error.kind(), describe(&error)),
-            Err(_) => (FailureKind::Storage, format!("it was not stored within {} s", TRY_LIMIT.as_secs())),
-        };
-        let wait = backoff.next();
-        if backoff.failures() >= TRIES {
-            let message = format!("the checkpoint of step {} could not be stored: {message}", files.step);
-            return Err(NotStored { kind, message, last });
-        }
-        tracing::warn!(%trial, step = files.step, %message, "a checkpoint is not stored yet; trying again");
-        sleep(wait).await;
-    }
+    let what = format!("the checkpoint of step {}", files.step);
+    let stored = with_retries(&what, || store.store(trial, files, last)).await;
+    stored.map_err(|GivenUp { kind, message, error: _ }| NotStored {
+        kind,
+        message: format!("{what} could not be stored: {message}"),
+        last,
+    })
 }
 
 /// Bytes of both files; 0 where they cannot be looked at, which storing them will say.

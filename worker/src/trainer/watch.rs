@@ -11,6 +11,7 @@ use spotsweep_proto::{
 use std::{
     collections::HashMap,
     path::{Component, Path, PathBuf},
+    time::Duration,
 };
 
 /// What a trainer said, checked.
@@ -18,7 +19,7 @@ use std::{
 pub(crate) enum Said {
     Started { step: u64, total_steps: Option<u64> },
     Progress(Progress),
-    Checkpoint { files: CheckpointFiles, last: bool },
+    Checkpoint { files: CheckpointFiles, last: bool, held_up: Option<Duration> },
     Done { step: u64, metrics: Vec<(MetricName, f64)>, weights_digest: Digest },
     Stopped { step: u64 },
     Failed { step: u64, kind: FailureKind, message: String },
@@ -114,13 +115,14 @@ impl Watch {
                 let data_epoch = if data_epoch.is_finite() { data_epoch } else { 0.0 };
                 Ok(Said::Progress(Progress { step, data_epoch, metrics }))
             }
-            FromTrainer::Checkpoint { epoch, files, last } => {
+            FromTrainer::Checkpoint { epoch, files, last, held_up_s } => {
                 self.check("checkpoint", epoch, self.saved, files.step)?;
                 self.saved = Some(files.step);
                 for path in [&files.weights, &files.state] {
                     self.check_path(path)?;
                 }
-                Ok(Said::Checkpoint { files, last })
+                let held_up = held_up_s.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+                Ok(Said::Checkpoint { files, last, held_up })
             }
             FromTrainer::Done { epoch, step, metrics, weights_digest } => {
                 self.check("done", epoch, Some(self.step), step)?;
@@ -254,7 +256,7 @@ mod tests {
         let checkpoint = |step| {
             let files =
                 CheckpointFiles { step, weights: "/scratch/1/w".into(), state: "/scratch/1/s".into() };
-            FromTrainer::Checkpoint { epoch: EPOCH, files, last: false }
+            FromTrainer::Checkpoint { epoch: EPOCH, files, last: false, held_up_s: None }
         };
         let mut watch = watch();
         started(&mut watch);
@@ -335,7 +337,7 @@ mod tests {
         started(&mut watch);
         let mut checkpoint = |path: &str| {
             let files = CheckpointFiles { step: 12, weights: path.into(), state: "/scratch/1/state".into() };
-            watch.hear(FromTrainer::Checkpoint { epoch: EPOCH, files, last: false })
+            watch.hear(FromTrainer::Checkpoint { epoch: EPOCH, files, last: false, held_up_s: None })
         };
         for path in ["/etc/passwd", "relative", "/scratch/1", "/scratch/1/../2/w", "/scratch/11/w"] {
             assert!(matches!(checkpoint(path), Err(Breach::Outside(_))), "{path}");
@@ -360,7 +362,8 @@ mod tests {
             devices: Vec::new(),
         };
         let mut watch = watch();
-        let checkpoint = FromTrainer::Checkpoint { epoch: EPOCH, files: files(), last: false };
+        let checkpoint =
+            FromTrainer::Checkpoint { epoch: EPOCH, files: files(), last: false, held_up_s: None };
         assert!(matches!(watch.hear(checkpoint), Err(Breach::NotStarted { said: "checkpoint" })));
         assert!(matches!(watch.hear(done()), Err(Breach::NotStarted { said: "done" })));
         assert!(matches!(watch.hear(ready()), Err(Breach::Ready)));

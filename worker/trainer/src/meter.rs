@@ -80,7 +80,13 @@ impl Meter {
     ///
     /// # Errors
     /// [`TrainError::Diverged`] if one of them is not finite.
-    pub fn push_shards(&mut self, step: u64, losses: &[f32], correct: u64, samples: u64) -> Result<(), TrainError> {
+    pub fn push_shards(
+        &mut self,
+        step: u64,
+        losses: &[f32],
+        correct: u64,
+        samples: u64,
+    ) -> Result<(), TrainError> {
         if let Some(&loss) = losses.iter().find(|loss| !loss.is_finite()) {
             return Err(TrainError::Diverged { step, loss });
         }

@@ -45,7 +45,15 @@ impl Network {
         let trained = params.trained();
         let buffers = params.buffers();
         let optimizer = optim::build(config.optimizer, &trained);
-        Ok(Self { model, params, optimizer, trained, buffers, clip_norm: config.clip_norm, seed: config.seed })
+        Ok(Self {
+            model,
+            params,
+            optimizer,
+            trained,
+            buffers,
+            clip_norm: config.clip_norm,
+            seed: config.seed,
+        })
     }
 
     /// Trains on one batch. `step` is counted from 0.

@@ -59,7 +59,8 @@ pub fn serve() -> ! {
         libtorch: LIBTORCH_VERSION.to_owned(),
         devices,
     };
-    let mut pipe = Pipe { stdout, inbox, waiting: VecDeque::new(), running: None, commands: VecDeque::new(), asked: 0 };
+    let mut pipe =
+        Pipe { stdout, inbox, waiting: VecDeque::new(), running: None, commands: VecDeque::new(), asked: 0 };
     let mut cache = DataCache::default();
     let mut said = pipe.say(ready);
     while said.is_ok() {

@@ -25,6 +25,9 @@ pub(super) fn of_end(end: BriefEnd, worker: &WorkerName, device: &DeviceName, st
         BriefEnd::Revoked(RevokeReason::NotNeeded) => "stopped: not needed any more",
         BriefEnd::Revoked(RevokeReason::Stale) => "stopped: the lease went to another worker",
         BriefEnd::Revoked(RevokeReason::Moved) => "moved to another worker",
+        BriefEnd::Unreadable { step, next_step } => {
+            return format!("on {worker} {device}: {}", unreadable_words(step, next_step, None));
+        }
         BriefEnd::Noticed { source, kind, lost_steps } => {
             let how = if kind.is_interruption() { "interrupted by" } else { "moved after" };
             let name = Notice::name(source, kind);
@@ -43,6 +46,17 @@ pub fn lost_words(steps: u64) -> String {
         1 => "1 step lost".to_owned(),
         steps => format!("{steps} steps lost"),
     }
+}
+
+/// What follows from a checkpoint of `step` that cannot be read: the attempt after it resumes at `next_step`.
+#[must_use]
+pub fn unreadable_words(step: u64, next_step: u64, why: Option<&str>) -> String {
+    let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+    let next = match next_step {
+        0 => "no other is kept, starting from step 0".to_owned(),
+        next_step => format!("going on from step {next_step}"),
+    };
+    format!("the checkpoint of step {step} cannot be read{why}: {next}")
 }
 
 fn failure_words(kind: FailureKind) -> &'static str {

@@ -9,7 +9,8 @@ fn why(world: &World, number: u32) -> String {
 #[test]
 fn a_waiting_trial_says_what_it_waits_for() {
     let mut world = World::new();
-    let resources = Resources { device: DeviceRequest::Cuda, memory_bytes: Some(16 * GIB) };
+    let resources =
+        Resources { device: DeviceRequest::Cuda, memory_bytes: Some(16 * GIB), workers: Workers::default() };
     world.submit(SweepSpec { resources, ..spec(3) });
     assert!(why(&world, 0).contains("no worker is connected"), "{}", why(&world, 0));
     world.join_with("cpu", vec![device(DeviceKind::Cpu, 64 * GIB)], 1);

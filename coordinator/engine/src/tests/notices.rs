@@ -214,21 +214,3 @@ fn the_first_interruption_stays_the_reason_and_replaces_a_recommendation() {
     }
     world.step(Event::Noticed { session: SessionId(99), notice: spot() });
 }
-
-#[test]
-fn a_snapshot_of_version_1_is_read_and_knows_of_no_notices() {
-    let mut world = World::new();
-    world.submit(spec(2));
-    let session = world.join("w", 1);
-    let lease = world.lease();
-    world.started(session, lease);
-    let now = world.engine.snapshot();
-    // As version 1 wrote it: the same but for the notices at its end.
-    let mut old = 1u32.to_le_bytes().to_vec();
-    old.extend(&now[4..now.len() - 1]);
-    let restored = Engine::restore(&old).unwrap();
-    assert_eq!(restored.digest(), world.engine.digest());
-    world.noticed(session, spot());
-    let restored = Engine::restore(&world.engine.snapshot()).unwrap();
-    assert_eq!(restored.workers().next().unwrap().notice, Some((spot(), world.now)));
-}

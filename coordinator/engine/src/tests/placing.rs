@@ -66,7 +66,8 @@ fn a_trial_goes_only_where_kind_and_memory_fit() {
     let mut world = World::new();
     world.join_with("small", vec![device(DeviceKind::Cuda, 8 * GIB)], 1);
     world.join_with("cpu", vec![device(DeviceKind::Cpu, 64 * GIB)], 1);
-    let resources = Resources { device: DeviceRequest::Cuda, memory_bytes: Some(16 * GIB) };
+    let resources =
+        Resources { device: DeviceRequest::Cuda, memory_bytes: Some(16 * GIB), workers: Workers::default() };
     world.submit(SweepSpec { resources, ..spec(2) });
     assert!(world.granted().is_empty());
     let big = world.join_with("big", vec![device(DeviceKind::Cuda, 16 * GIB)], 1);
@@ -76,7 +77,8 @@ fn a_trial_goes_only_where_kind_and_memory_fit() {
 #[test]
 fn a_sweep_that_fits_nowhere_holds_nobody_up() {
     let mut world = World::new();
-    let resources = Resources { device: DeviceRequest::Cuda, memory_bytes: None };
+    let resources =
+        Resources { device: DeviceRequest::Cuda, memory_bytes: None, workers: Workers::default() };
     world.submit(SweepSpec { resources, priority: 9, ..spec(5) });
     let other = world.submit(spec(5));
     world.join("a", 3);

@@ -89,7 +89,7 @@ fn a_checkpoint_that_cannot_be_read_is_dropped_for_the_one_before_and_counts_as_
     let mut world = World::new();
     let mut spec = spec(1);
     spec.checkpoint.keep_last = 2;
-    spec.retry = RetryPolicy { max_failures: 1, backoff_s: 100.0 };
+    spec.retry.max_failures = 1;
     world.submit(spec);
     let session = world.join("a", 1);
     let lease = world.lease();
@@ -97,19 +97,41 @@ fn a_checkpoint_that_cannot_be_read_is_dropped_for_the_one_before_and_counts_as_
     world.checkpoint(session, lease, 20, false);
     world.released(session, lease, 20);
     world.ready(session, 0, 1);
-    let mut lease = world.lease();
-    for (left, words) in [(Some(10), "from the checkpoint of step 10"), (None, "it begins anew")] {
+    for (next, words) in [
+        (Some(10), "the checkpoint of step 20 cannot be read: going on from step 10"),
+        (None, "the checkpoint of step 10 cannot be read: no other is kept, starting from step 0"),
+    ] {
+        let lease = world.lease();
         world.failed(session, lease, FailureKind::Checkpoint);
+        // Neither a failure of the trial nor a wait: the next lease is granted at the same moment.
         world.ready(session, 0, 1);
         let (_, _, grant) = world.granted().remove(0);
-        assert_eq!(grant.resume.map(|resume| resume.step), left);
-        let view = world.trial(lease.trial);
-        assert_eq!((view.state, view.failures), (TrialState::Running, 0));
-        assert!(view.last_failure.unwrap().message.contains(words));
-        lease = world.lease();
+        assert_eq!(grant.resume.map(|checkpoint| checkpoint.step), next);
+        let why = world.engine.explain(lease.trial, world.now).unwrap().to_string();
+        assert!(why.contains(words), "{why}");
     }
+    // With nothing left to drop it is a failure as any other, so that it ends.
+    let lease = world.lease();
     world.failed(session, lease, FailureKind::Checkpoint);
-    assert_eq!(world.trial(lease.trial).state, TrialState::Failed, "there was none that could be dropped");
+    assert_eq!(world.state(lease.trial), TrialState::Failed);
+}
+
+#[test]
+fn an_attempt_that_got_past_its_checkpoint_and_then_blames_it_has_failed() {
+    let mut world = World::new();
+    let mut spec = spec(1);
+    spec.checkpoint.keep_last = 2;
+    spec.retry.max_failures = 1;
+    world.submit(spec);
+    let session = world.join("a", 1);
+    let lease = world.lease();
+    world.checkpoint(session, lease, 10, false);
+    world.released(session, lease, 10);
+    world.ready(session, 0, 1);
+    let lease = world.lease();
+    world.checkpoint(session, lease, 20, false);
+    world.failed(session, lease, FailureKind::Checkpoint);
+    assert_eq!(world.state(lease.trial), TrialState::Failed, "else it could go round for ever");
 }
 
 #[test]

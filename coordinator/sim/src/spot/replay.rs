@@ -213,6 +213,7 @@ impl Replay<'_> {
                 Action::Reply { .. }
                 | Action::Welcome { .. }
                 | Action::Renew { .. }
+                | Action::Regang { .. }
                 | Action::Acknowledge { .. }
                 | Action::Record(_)
                 | Action::DeleteObjects { .. } => {}

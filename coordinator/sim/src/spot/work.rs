@@ -7,6 +7,10 @@ use spotsweep_proto::{
     train::Length,
 };
 
+/// The interval that stands for `every: auto`, whose measured cost is not replayed: that of a checkpoint that costs 1 s
+/// among losses every 3 h, √(2 · 1 · 10,800) (Young 1974), in seconds.
+const AUTO_S: f64 = 147.0;
+
 /// How long trials train, for want of a measurement.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Duration {
@@ -100,6 +104,9 @@ impl Work {
         let done = from + self.steps_in(seconds);
         match every {
             Every::Steps(n) => (done - done % n.max(1)).max(from),
+            Every::Auto { min_s, max_s } => {
+                self.checkpointed(Every::Seconds(AUTO_S.max(min_s).min(max_s)), from, seconds)
+            }
             Every::Seconds(every_s) => {
                 // Written at the end of the step in which the time is up.
                 let due_s = (seconds.max(0.0) / every_s).floor() * every_s;

@@ -185,6 +185,7 @@ impl Agent {
             }
             Action::Acknowledge { seq, .. } => self.acknowledge(seq),
             Action::Renew { .. }
+            | Action::Regang { .. }
             | Action::Reply { .. }
             | Action::Record(_)
             | Action::DeleteObjects { .. } => {}

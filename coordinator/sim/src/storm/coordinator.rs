@@ -227,6 +227,7 @@ impl Coordinator {
                     | Action::Grant { .. }
                     | Action::Renew { .. }
                     | Action::Revoke { .. }
+                    | Action::Regang { .. }
                     | Action::Acknowledge { .. } => {}
                 }
             }

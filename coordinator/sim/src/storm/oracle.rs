@@ -63,7 +63,7 @@ impl Oracle {
                 self.incarnations.insert(*session, hello.incarnation);
                 self.heard_at.insert(*session, at);
             }
-            Event::Ready { session, .. } | Event::Noticed { session, .. } => {
+            Event::Ready { session, .. } | Event::Noticed { session, .. } | Event::Gang { session, .. } => {
                 self.heard_at.insert(*session, at);
             }
             Event::Reports { session, batch } => {

@@ -8,7 +8,7 @@ use spotsweep_proto::{
     notice::NoticeKind,
     spec::{
         CheckpointPolicy, DeviceRequest, Every, Method, Resources, RetryPolicy, SweepSpec, TrainSection,
-        space::Space,
+        Workers, space::Space,
     },
 };
 
@@ -92,8 +92,16 @@ pub(crate) fn spec(trials: u32) -> Option<SweepSpec> {
         objective: Some(Objective { name, goal: Goal::Minimize, target: None }),
         space: Space::default(),
         run_cap: Some(trials),
-        train: TrainSection { model: None, data: None, length: None, seed: 0, threads: 1, shards: 1, exact: true },
-        resources: Resources { device: DeviceRequest::Any, memory_bytes: None },
+        train: TrainSection {
+            model: None,
+            data: None,
+            length: None,
+            seed: 0,
+            threads: 1,
+            shards: 1,
+            exact: true,
+        },
+        resources: Resources { device: DeviceRequest::Any, memory_bytes: None, workers: Workers::default() },
         checkpoint: CheckpointPolicy { every: Every::Steps(10), keep_last: 1 },
         retry: RetryPolicy { max_failures: u32::MAX, backoff_s: 0.5 },
         priority: 0,

@@ -188,6 +188,7 @@ impl World {
                 Action::Welcome { session, .. }
                 | Action::Renew { session, .. }
                 | Action::Revoke { session, .. }
+                | Action::Regang { session, .. }
                 | Action::Acknowledge { session, .. } => self.send_down(*session, action),
                 Action::Reply { .. } => {}
             }

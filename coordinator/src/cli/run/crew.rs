@@ -247,14 +247,11 @@ pub(crate) fn all_given_up(last: &CrewNews, logs: &Path) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
+    use crate::cli::fixtures::program;
 
     fn plan(folder: &Path, script: &str) -> CrewPlan {
-        let program = folder.join("worker");
-        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
         CrewPlan {
-            program,
+            program: program(folder, "worker", script),
             trainer: PathBuf::from("trainer"),
             url: "http://127.0.0.1:1".to_owned(),
             device: "cpu".to_owned(),

@@ -34,7 +34,7 @@ fn message() -> impl Strategy<Value = FromTrainer> {
         }),
         (epoch(), step(), path(), path(), any::<bool>()).prop_map(|(epoch, step, weights, state, last)| {
             let files = CheckpointFiles { step, weights, state };
-            FromTrainer::Checkpoint { epoch, files, last }
+            FromTrainer::Checkpoint { epoch, files, last, held_up_s: None }
         }),
         (epoch(), step(), metrics()).prop_map(|(epoch, step, metrics)| {
             FromTrainer::Done { epoch, step, metrics, weights_digest: Digest([0; 32]) }

@@ -212,8 +212,7 @@ unsafe extern "C" fn ask(
 ) -> *mut c_char {
     answered(|| {
         // SAFETY: as in `tell`.
-        let (rendezvous, key) =
-            unsafe { (&mut *context.cast::<Context<'_>>(), bytes(key.cast(), key_len)) };
+        let (rendezvous, key) = unsafe { (&mut *context.cast::<Context<'_>>(), bytes(key.cast(), key_len)) };
         let found = rendezvous.0.get(&String::from_utf8_lossy(key))?;
         // SAFETY: malloc gives null or room for all of `found`, one byte at least; both out pointers are the caller's
         // own variables.

@@ -16,7 +16,8 @@ pub(crate) struct CWork {
 }
 
 /// Keeps a value in a rendezvous store: context, key, value. Gives null, or an error's text as from strdup.
-pub(crate) type Tell = unsafe extern "C" fn(*mut c_void, *const c_char, usize, *const u8, usize) -> *mut c_char;
+pub(crate) type Tell =
+    unsafe extern "C" fn(*mut c_void, *const c_char, usize, *const u8, usize) -> *mut c_char;
 /// Waits for a value of a rendezvous store, which it gives as from malloc.
 pub(crate) type Ask =
     unsafe extern "C" fn(*mut c_void, *const c_char, usize, *mut *mut u8, *mut usize) -> *mut c_char;

@@ -120,7 +120,9 @@ mod tests {
         gang.offer(roster(5, 4));
         gang.offer(roster(4, 1));
         assert_eq!(gang.news(), 2.0);
-        for (news, agreed) in [([2.0, 2.0, 0.0, 0.0], true), ([2.0, 1.0, 0.0, 0.0], false), ([2.0, 0.0, 2.0, 2.0], false)] {
+        for (news, agreed) in
+            [([2.0, 2.0, 0.0, 0.0], true), ([2.0, 1.0, 0.0, 0.0], false), ([2.0, 0.0, 2.0, 2.0], false)]
+        {
             assert_eq!(gang.is_agreed(&news), agreed);
         }
         assert!(gang.change());

@@ -140,7 +140,10 @@ mod tests {
         let spans = |rank: usize| -> Vec<(u32, u32)> {
             Plan::new(&Shares::even(8, 3)).of_ranks[rank].iter().map(|n| (n.start, n.end)).collect()
         };
-        assert_eq!((spans(0), spans(1), spans(2)), (vec![(0, 2), (2, 3)], vec![(3, 4), (4, 6)], vec![(6, 8)]));
+        assert_eq!(
+            (spans(0), spans(1), spans(2)),
+            (vec![(0, 2), (2, 3)], vec![(3, 4), (4, 6)], vec![(6, 8)])
+        );
     }
 
     proptest! {

@@ -74,11 +74,8 @@ impl Session<'_> {
     }
 
     fn standing(&self) -> Standing {
-        let step = if self.has_state {
-            self.step
-        } else {
-            self.job.resume.as_ref().map_or(0, |files| files.step)
-        };
+        let step =
+            if self.has_state { self.step } else { self.job.resume.as_ref().map_or(0, |files| files.step) };
         let reported = self.has_state && !self.owes_report();
         Standing { holds: self.has_state, version: 2 * step as i64 + i64::from(reported) }
     }
@@ -115,7 +112,7 @@ impl Session<'_> {
 
     fn take_over(&mut self, meta: Meta) {
         (self.step, self.meter, self.latest) = (meta.step, Meter::resume(meta.tally), meta.latest);
-        self.kept = Kept { step: self.step, at: Instant::now() };
+        self.kept = Kept { step: self.step, at: Instant::now(), held_up: Duration::ZERO };
         self.has_state = true;
     }
 

@@ -27,7 +27,7 @@ use crate::{
 use serde_json::{Map, Value};
 use spotsweep_proto::{
     digest::Digest,
-    line::{FromTrainer, Job},
+    line::{CheckpointFiles, FromTrainer, Job},
     spec::Every,
     train::{Length, TrainConfig},
 };
@@ -114,6 +114,8 @@ struct Session<'a> {
 struct Kept {
     step: u64,
     at: Instant,
+    /// For so long training stood still for it.
+    held_up: Duration,
 }
 
 impl<'a> Session<'a> {
@@ -157,7 +159,7 @@ impl<'a> Session<'a> {
             meter: Meter::default(),
             latest: BTreeMap::new(),
             writer: Writer::new(job.scratch_dir.clone()),
-            kept: Kept { step: 0, at: now },
+            kept: Kept { step: 0, at: now, held_up: Duration::ZERO },
             clock: TrainingClock::new(now),
         })
     }
@@ -191,7 +193,7 @@ impl<'a> Session<'a> {
                 return Ok(end);
             }
             if let Some(files) = self.writer.poll()? {
-                self.say(FromTrainer::Checkpoint { epoch: self.job.epoch, files, last: false })?;
+                self.say_kept(files, false)?;
             }
             match self.host.poll() {
                 Some(Command::Stop { checkpoint }) => return Ok(End::Stopped { checkpoint }),
@@ -256,7 +258,7 @@ impl<'a> Session<'a> {
         }
         match self.job.checkpoint.every {
             Every::Steps(steps) => self.step - self.kept.step >= steps.max(1),
-            Every::Seconds(seconds) => {
+            Every::Seconds(seconds) | Every::Auto { min_s: _, max_s: seconds } => {
                 self.kept.at.elapsed() >= Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
             }
         }
@@ -276,18 +278,24 @@ impl<'a> Session<'a> {
 
     /// Begins a checkpoint of this moment. None is in flight.
     fn keep(&mut self) -> Result<(), TrainError> {
+        let begun = Instant::now();
         self.meter.settle(self.network.model.as_ref())?;
         self.writer.begin(Snapshot::take(self.meta(), &self.network)?)?;
-        self.kept = Kept { step: self.step, at: Instant::now() };
+        self.kept = Kept { step: self.step, at: Instant::now(), held_up: begun.elapsed() };
         Ok(())
     }
 
     /// Waits for the checkpoint in flight, if there is one, and hands it over.
     fn hand_over(&mut self, last: bool) -> Result<(), TrainError> {
         match self.writer.wait()? {
-            Some(files) => self.say(FromTrainer::Checkpoint { epoch: self.job.epoch, files, last }),
+            Some(files) => self.say_kept(files, last),
             None => Ok(()),
         }
+    }
+
+    fn say_kept(&mut self, files: CheckpointFiles, last: bool) -> Result<(), TrainError> {
+        let held_up_s = Some(self.kept.held_up.as_secs_f64());
+        self.say(FromTrainer::Checkpoint { epoch: self.job.epoch, files, last, held_up_s })
     }
 
     fn stop(&mut self, checkpoint: bool) -> Result<(), TrainError> {

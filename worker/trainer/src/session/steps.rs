@@ -64,7 +64,8 @@ impl Session<'_> {
             rows.push(self.rows.layout.row(len)?);
         }
         let before = self.network.statistics()?;
-        let contributed = nodes.iter().zip(&rows).try_for_each(|(node, row)| self.add_up(*node, row, &before));
+        let contributed =
+            nodes.iter().zip(&rows).try_for_each(|(node, row)| self.add_up(*node, row, &before));
         self.network.set_statistics(&before)?;
         contributed?;
 
@@ -135,8 +136,7 @@ impl Session<'_> {
                 Which::From { count, .. } => count.unsigned_abs(),
             };
             if own.contains(&(index as u32)) {
-                let tally =
-                    evaluate(self.network.model.as_ref(), &self.data, samples, which, self.device)?;
+                let tally = evaluate(self.network.model.as_ref(), &self.data, samples, which, self.device)?;
                 numbers[index] = tally.loss_sum;
                 numbers[shards + index] = tally.correct as f64;
             }
