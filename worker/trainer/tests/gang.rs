@@ -16,6 +16,7 @@ use spotsweep_proto::{
 use spotsweep_trainer::seed::{Purpose, permutation};
 use std::{collections::BTreeMap, fs, path::Path};
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_spotsweep-trainer");
 const SHARDS: u32 = 8;
 
 /// Of every kind: linear; dropout; dropout, batch norm and clipping.
@@ -57,7 +58,7 @@ fn the_number_of_ranks_changes_no_bit() {
         let mut shares: Vec<Shares> = [1, 2, 3, 4, 8].map(|ranks| Shares::even(SHARDS, ranks)).to_vec();
         shares.push(Shares::new(vec![0, 1, 6], SHARDS).unwrap());
         for shares in shares {
-            let mut hub = Hub::new(job.clone(), PATIENT_MS);
+            let mut hub = Hub::new(PROGRAM, job.clone(), PATIENT_MS);
             let members = hub.start_many(shares.ranks() as usize);
             hub.gather_with(&members, shares.clone());
             let last = hub.to_end();
@@ -73,7 +74,7 @@ fn a_clean_leave_and_a_join_cost_no_step_and_break_nothing() {
     let job = sharded(&recipes()[1], 200, folder.path());
     let job = with(job, "report_every_steps", &json!(1));
     let wanted = alone(&job);
-    let mut hub = Hub::new(job, PATIENT_MS);
+    let mut hub = Hub::new(PROGRAM, job, PATIENT_MS);
     let members = hub.start_many(4);
     hub.gather(&members[..3]);
     hub.until_step(1, 40);
@@ -115,7 +116,7 @@ fn after_kill_9_the_survivors_go_on_from_memory() {
     let job = with(sharded(&recipes()[2], 60, folder.path()), "report_every_steps", &json!(1));
     let wanted = alone(&job);
     for victim in [0, 1, 2] {
-        let mut hub = Hub::new(job.clone(), PATIENT_MS);
+        let mut hub = Hub::new(PROGRAM, job.clone(), PATIENT_MS);
         let members = hub.start_many(3);
         hub.gather(&members);
         hub.until_step(victim, 12);
@@ -151,7 +152,7 @@ fn interrupted_equals_uninterrupted_whoever_comes_and_goes() {
         let folder = tempfile::tempdir().unwrap();
         let job = with(sharded(recipe, steps, folder.path()), "report_every_steps", &json!(1));
         let wanted = alone(&job);
-        let mut hub = Hub::new(job, IMPATIENT_MS);
+        let mut hub = Hub::new(PROGRAM, job, IMPATIENT_MS);
         let members = hub.start_many(3);
         hub.gather(&members);
         let draws = permutation(seed, Purpose::Order, 0, 64);
@@ -194,7 +195,7 @@ fn when_rank_0_dies_behind_the_last_step_the_next_rank_0_finishes() {
     let folder = tempfile::tempdir().unwrap();
     let job = sharded(&recipes()[1], 15, folder.path());
     let wanted = alone(&job);
-    let mut hub = Hub::new(job, PATIENT_MS);
+    let mut hub = Hub::new(PROGRAM, job, PATIENT_MS);
     let members = hub.start_many(3);
     // It will never be done with its last checkpoint.
     fs::create_dir_all(hub.scratch(0)).unwrap();
@@ -237,7 +238,7 @@ fn any_rank_s_checkpoint_goes_on_with_any_number_of_ranks() {
     let folder = tempfile::tempdir().unwrap();
     let job = with(sharded(&recipes()[2], 24, folder.path()), "report_every_steps", &json!(2));
     let wanted = alone(&job);
-    let mut hub = Hub::new(job.clone(), PATIENT_MS);
+    let mut hub = Hub::new(PROGRAM, job.clone(), PATIENT_MS);
     let members = hub.start_many(2);
     hub.gather(&members);
     hub.until_step(1, 7);
@@ -249,7 +250,7 @@ fn any_rank_s_checkpoint_goes_on_with_any_number_of_ranks() {
     });
     let mut curve = hub.curve();
     let resumed = Job { resume: files, scratch_dir: folder.path().join("again"), ..job };
-    let mut hub = Hub::new(resumed, PATIENT_MS);
+    let mut hub = Hub::new(PROGRAM, resumed, PATIENT_MS);
     let members = hub.start_many(3);
     hub.gather(&members);
     let last = hub.to_end();
@@ -264,7 +265,7 @@ fn without_exactness_all_ranks_still_end_with_the_same_bits() {
     for (number, recipe) in recipes().iter().enumerate() {
         let mut job = sharded(recipe, 12, &folder.path().join(number.to_string()));
         job.train["exact"] = json!(false);
-        let mut hub = Hub::new(job, PATIENT_MS);
+        let mut hub = Hub::new(PROGRAM, job, PATIENT_MS);
         let members = hub.start_many(3);
         hub.gather(&members);
         hub.to_end();

@@ -22,13 +22,12 @@ use std::{
     collections::{BTreeMap, HashMap},
     fs,
     io::{BufRead, BufReader, Write},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::{Receiver, Sender, channel},
     thread,
 };
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_spotsweep-trainer");
 /// Long enough for two busy cores; waited for only where a peer hangs.
 pub const PATIENT_MS: u64 = 60_000;
 
@@ -57,6 +56,7 @@ struct Store {
 }
 
 pub struct Hub {
+    program: PathBuf,
     job: Job,
     timeout_ms: u64,
     trainers: Vec<Trainer>,
@@ -69,18 +69,19 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// For `job`, whose scratch folder is where each trainer gets one of its own.
-    pub fn new(job: Job, timeout_ms: u64) -> Self {
+    /// For `job`, whose scratch folder is where each trainer, a `program`, gets one of its own.
+    pub fn new(program: impl Into<PathBuf>, job: Job, timeout_ms: u64) -> Self {
         let (sender, inbox) = channel();
         let (trainers, stores, said) = (Vec::new(), BTreeMap::new(), Vec::new());
-        Self { job, timeout_ms, trainers, sender, inbox, generation: 0, stores, said }
+        let program = program.into();
+        Self { program, job, timeout_ms, trainers, sender, inbox, generation: 0, stores, said }
     }
 
     /// Starts a trainer and gives its number.
     pub fn start(&mut self) -> usize {
         let number = self.trainers.len();
         let mut child =
-            Command::new(PROGRAM).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            Command::new(&self.program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let stdin = child.stdin.take().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         self.trainers.push(Trainer { child, stdin, runs: false, is_well: true });
@@ -313,7 +314,7 @@ impl Hub {
         .collect()
     }
 
-    pub fn scratch(&self, who: usize) -> std::path::PathBuf {
+    pub fn scratch(&self, who: usize) -> PathBuf {
         self.job.scratch_dir.join(who.to_string())
     }
 }
