@@ -148,7 +148,9 @@ fn broken_at(line: &FromTrainer) -> Option<u64> {
 fn interrupted_equals_uninterrupted_whoever_comes_and_goes() {
     /// A hung peer is waited for this long.
     const IMPATIENT_MS: u64 = 1500;
-    for (recipe, steps, seed) in recipes().iter().zip([240, 160, 80]).zip(1_u64..).map(|((r, s), n)| (r, s, n)) {
+    for (recipe, steps, seed) in
+        recipes().iter().zip([240, 160, 80]).zip(1_u64..).map(|((r, s), n)| (r, s, n))
+    {
         let folder = tempfile::tempdir().unwrap();
         let job = with(sharded(recipe, steps, folder.path()), "report_every_steps", &json!(1));
         let wanted = alone(&job);
@@ -236,12 +238,14 @@ fn last_weights(hub: &Hub, who: usize) -> Vec<u8> {
 #[test]
 fn any_rank_s_checkpoint_goes_on_with_any_number_of_ranks() {
     let folder = tempfile::tempdir().unwrap();
-    let job = with(sharded(&recipes()[2], 24, folder.path()), "report_every_steps", &json!(2));
+    let job = with(sharded(&recipes()[2], 60, folder.path()), "report_every_steps", &json!(2));
     let wanted = alone(&job);
     let mut hub = Hub::new(PROGRAM, job.clone(), PATIENT_MS);
     let members = hub.start_many(2);
     hub.gather(&members);
-    hub.until_step(1, 7);
+    hub.until_step(1, 5);
+    hub.checkpoint(0);
+    hub.until(|who, line| who == 0 && matches!(line, FromTrainer::Checkpoint { last: false, .. }));
     hub.stop(1, true);
     hub.until(|who, line| who == 1 && matches!(line, FromTrainer::Stopped { .. }));
     let files = hub.said.iter().rev().find_map(|(who, line)| match line {
@@ -264,11 +268,16 @@ fn without_exactness_all_ranks_still_end_with_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();
     for (number, recipe) in recipes().iter().enumerate() {
         let mut job = sharded(recipe, 12, &folder.path().join(number.to_string()));
+        let wanted = alone(&job).0;
         job.train["exact"] = json!(false);
         let mut hub = Hub::new(PROGRAM, job, PATIENT_MS);
         let members = hub.start_many(3);
         hub.gather(&members);
         hub.to_end();
+        for (step, metrics) in hub.curve() {
+            let loss = |metrics: &Map<String, Value>| metrics["train_loss"].as_f64().unwrap();
+            assert!((loss(&metrics) / loss(&wanted[&step]) - 1.0).abs() < 1e-3, "{recipe} at {step}");
+        }
         hub.stop(1, true);
         let second = weights_of_the_stopped(&mut hub, 1);
         hub.stop(2, true);

@@ -269,7 +269,8 @@ impl Hub {
             if wanted(who, &line) {
                 return line;
             }
-            if matches!(&line, FromTrainer::GangBroken { generation, .. } if generation.0 == self.generation) {
+            if matches!(&line, FromTrainer::GangBroken { generation, .. } if generation.0 == self.generation)
+            {
                 let members = self.members();
                 self.gather(&members);
             }
