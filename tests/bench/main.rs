@@ -6,6 +6,7 @@
 //! `bench [--quick] [--only WORD] [--json FILE]`
 
 mod figures;
+mod gang;
 mod latency;
 mod memory;
 mod recovery;
@@ -66,6 +67,10 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("checkpoints") {
         training::checkpoint_overhead(scale, &mut figures)?;
+    }
+    if wanted("gang") {
+        gang::beside_python(scale, &mut figures)?;
+        gang::recovery(scale, &mut figures)?;
     }
     figures.print();
     figures.write(&json)?;

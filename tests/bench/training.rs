@@ -29,7 +29,7 @@ const MODELS: [(&str, &str, &str, u32, f64); 3] = [
     ("cnn bf16", "cnn", "bf16", 200, 2.0),
 ];
 
-fn params(model: &str, precision: &str) -> Value {
+pub(crate) fn params(model: &str, precision: &str) -> Value {
     let mut params = json!({"batch_size": 64, "learning_rate": 0.01, "optimizer": "sgd", "momentum": 0.9,
         "dropout": 0.0, "precision": precision, "activation": "relu", "validation_fraction": 0.0});
     let shape = match model {
@@ -97,13 +97,20 @@ pub(crate) fn checkpoint_overhead(scale: Scale, figures: &mut Figures) -> anyhow
     Ok(())
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
+/// The folder of Fashion-MNIST's files.
+pub(crate) fn fashion_mnist() -> anyhow::Result<PathBuf> {
+    let output = Command::new(binaries::spotsweep()).args(["data", "path", "fashion-mnist"]).output()?;
+    anyhow::ensure!(output.status.success(), "Fashion-MNIST is not here: spotsweep data get fashion-mnist");
+    Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim()))
+}
+
 /// A Python that has torch.
-fn python() -> Option<PathBuf> {
+pub(crate) fn python() -> Option<PathBuf> {
     let named = std::env::var_os("SPOTSWEEP_BENCH_PYTHON").map(PathBuf::from);
     let python = named.unwrap_or_else(|| "python3".into());
     let has_torch = Command::new(&python).args(["-c", "import torch"]).stderr(Stdio::null()).status();
@@ -135,12 +142,7 @@ impl Trainer {
         if !program.exists() {
             return Ok(None);
         }
-        let output = Command::new(binaries::spotsweep()).args(["data", "path", "fashion-mnist"]).output()?;
-        anyhow::ensure!(
-            output.status.success(),
-            "Fashion-MNIST is not here: spotsweep data get fashion-mnist"
-        );
-        let data = PathBuf::from(String::from_utf8(output.stdout)?.trim());
+        let data = fashion_mnist()?;
         let mut process = Command::new(program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let stdin = process.stdin.take().context("stdin")?;
         let stdout = BufReader::new(process.stdout.take().context("stdout")?);

@@ -5,6 +5,7 @@
 //! know who adds up, or in which order.
 
 use crate::{error::TrainError, params::Params};
+use spotsweep_trainer_shim::Buckets;
 use tch::{Device, Kind, Tensor};
 
 /// Where things lie in a row.
@@ -72,6 +73,20 @@ impl Layout {
         Self { grads, buffers, shards: shards as usize, tail, device: params.device() }
     }
 
+    /// Buckets of at least `numbers` numbers, as far as there are so many; the first one has the buffers and the tail.
+    #[must_use]
+    pub fn buckets(&self, numbers: usize) -> Buckets {
+        let (mut starts, mut of, mut end) = (Vec::new(), vec![0; self.grads.len()], self.len());
+        for (index, place) in self.grads.iter().enumerate().rev() {
+            of[index] = starts.len();
+            if end - place.offset >= numbers || index == 0 {
+                starts.push(place.offset as i64);
+                end = place.offset;
+            }
+        }
+        Buckets { starts, of }
+    }
+
     /// Numbers in a row.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -95,13 +110,12 @@ impl Layout {
         Ok(Row { flat, grads, buffers, tail })
     }
 
-    /// Writes what shard `shard` has to say: its sum of losses and how many samples it classified rightly, both scalars
-    /// on the device.
+    /// Writes what shard `shard` has to say: its sum of losses and how many samples it classified rightly, both scalars on
+    /// the device.
     ///
     /// # Errors
     /// What libtorch threw.
     pub fn tell(&self, row: &Row, shard: u32, loss: &Tensor, correct: &Tensor) -> Result<(), TrainError> {
-        let _ = row.tail.shallow_clone().f_zero_()?;
         let shard = shard as usize;
         row.tail.f_get(shard as i64)?.f_copy_(loss)?;
         row.tail.f_get((self.shards + shard) as i64)?.f_copy_(correct)?;
@@ -132,6 +146,24 @@ impl Layout {
 }
 
 impl Row {
+    /// Makes it the sum of nothing.
+    ///
+    /// # Errors
+    /// What libtorch threw.
+    pub fn clear(&self) -> Result<(), TrainError> {
+        let _ = self.flat.shallow_clone().f_zero_()?;
+        Ok(())
+    }
+
+    /// Makes its tail that of nobody. What else is in it is about to be overwritten.
+    ///
+    /// # Errors
+    /// What libtorch threw.
+    pub fn clear_tail(&self) -> Result<(), TrainError> {
+        let _ = self.tail.shallow_clone().f_zero_()?;
+        Ok(())
+    }
+
     /// Adds `other` to it.
     ///
     /// # Errors
@@ -139,5 +171,28 @@ impl Row {
     pub fn add(&self, other: &Self) -> Result<(), TrainError> {
         let _ = self.flat.shallow_clone().f_add_(&other.flat)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::init::Fans;
+    use spotsweep_proto::train::Init;
+
+    #[test]
+    fn buckets_cover_a_row_from_its_end_and_hold_whole_gradients() {
+        let mut params = Params::new(Device::Cpu, Init::He, 1);
+        let fans = Fans { fan_in: 1, fan_out: 1 };
+        for (name, len) in [("a", 10), ("b", 2), ("c", 3), ("d", 7)] {
+            let _ = params.weight(name, &[len], fans, crate::params::Layout::RowMajor);
+        }
+        let _ = params.buffer("e", 5, 0.0);
+        let layout = Layout::new(&params, 2);
+        assert_eq!(layout.len(), 22 + 5 + 3 * 2);
+        let cut = |numbers| layout.buckets(numbers);
+        assert_eq!(cut(4), Buckets { starts: vec![15, 10, 0], of: vec![2, 1, 1, 0] });
+        assert_eq!(cut(100), Buckets { starts: vec![0], of: vec![0; 4] });
+        assert_eq!(cut(1), Buckets { starts: vec![15, 12, 10, 0], of: vec![3, 2, 1, 0] });
     }
 }

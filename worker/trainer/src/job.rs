@@ -32,6 +32,13 @@ pub enum Command {
     Checkpoint,
     /// Be in this make-up of the gang from now on.
     Gang(Roster),
+    /// The answer to a [`Host::post`].
+    Answer {
+        /// The question's number.
+        id: u64,
+        /// `None` if the make-up is over.
+        value: Option<StoreValue>,
+    },
 }
 
 /// The other end: whoever gave the job.
@@ -47,6 +54,12 @@ pub trait Host {
     /// # Errors
     /// In words: the make-up is over, a newer one or a stop came meanwhile, or there was no answer within `timeout`.
     fn ask(&mut self, generation: Generation, op: StoreOp, timeout: Duration) -> Result<StoreValue, String>;
+
+    /// Asks likewise, without waiting: the answer comes as a command. Gives the question's number.
+    ///
+    /// # Errors
+    /// When nobody reads any more.
+    fn post(&mut self, generation: Generation, op: StoreOp) -> io::Result<u64>;
 
     /// Tells it something.
     ///

@@ -4,6 +4,7 @@
 use crate::{
     contribution::{Layout, Row},
     error::TrainError,
+    gang::exchange::Exchange,
     models::{self, Model, Pass, Shape},
     optim::{self, Optimizer, clip},
     params::Params,
@@ -94,11 +95,7 @@ impl Network {
         layout: &Layout,
         row: &Row,
     ) -> Result<(), TrainError> {
-        if self.model.draws() {
-            seed_torch(batch.origin, Purpose::Dropout, step);
-        }
-        let scores = self.model.scores(batch.images, Pass::Train);
-        let loss = self.model.loss(&scores, batch.labels, Reduction::Sum);
+        let (loss, correct) = self.forward(batch, step)?;
         let grads = Tensor::f_run_backward(&[&loss], &self.trained, false, false)?;
         let _no_grad = tch::no_grad_guard();
         for (view, grad) in row.grads.iter().zip(&grads) {
@@ -108,7 +105,48 @@ impl Network {
         for (view, buffer) in row.buffers.iter().zip(&self.buffers) {
             view.shallow_clone().f_copy_(&buffer.f_mul_scalar(samples)?)?;
         }
-        layout.tell(row, batch.shard, &loss.detach(), &self.model.correct(&scores.detach(), batch.labels))
+        row.clear_tail()?;
+        layout.tell(row, batch.shard, &loss.detach(), &correct)
+    }
+
+    /// Adds to `row` what a shard contributes, and has `exchange` add up the row over all ranks meanwhile: gradients go on
+    /// their way while those of earlier layers are still computed. Without a batch the row goes as it is.
+    ///
+    /// # Errors
+    /// What libtorch threw, or [`TrainError::Peer`] if another rank is gone.
+    pub fn contribute_last(
+        &mut self,
+        batch: Option<&Batch<'_>>,
+        step: u64,
+        layout: &Layout,
+        row: &Row,
+        exchange: &mut Exchange,
+    ) -> Result<(), TrainError> {
+        let Some(batch) = batch else {
+            let under_way = exchange.overlap(row, layout, &self.trained)?;
+            return exchange.wait_for(under_way);
+        };
+        let (loss, correct) = self.forward(batch, step)?;
+        tch::no_grad(|| {
+            let samples = batch.labels.numel() as f64;
+            for (view, buffer) in row.buffers.iter().zip(&self.buffers) {
+                let _ = view.shallow_clone().f_add_(&buffer.f_mul_scalar(samples)?)?;
+            }
+            layout.tell(row, batch.shard, &loss.detach(), &correct)
+        })?;
+        let under_way = exchange.overlap(row, layout, &self.trained)?;
+        let _grads = Tensor::f_run_backward(&[&loss], &self.trained, false, false)?;
+        exchange.wait_for(under_way)
+    }
+
+    /// The sum of losses of a shard's batch, and how many of it are classified rightly.
+    fn forward(&mut self, batch: &Batch<'_>, step: u64) -> Result<(Tensor, Tensor), TrainError> {
+        if self.model.draws() {
+            seed_torch(batch.origin, Purpose::Dropout, step);
+        }
+        let scores = self.model.scores(batch.images, Pass::Train);
+        let loss = self.model.loss(&scores, batch.labels, Reduction::Sum);
+        Ok((loss, self.model.correct(&scores.detach(), batch.labels)))
     }
 
     /// A copy of the running statistics.

@@ -16,7 +16,7 @@ use spotsweep_proto::{
 };
 use spotsweep_trainer_shim::{claim_stdout, exit_now, keep_freed_memory, make_repeatable};
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     fs::File,
     io::{self, BufRead, BufReader, Read, Write},
     sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
@@ -59,8 +59,15 @@ pub fn serve() -> ! {
         libtorch: LIBTORCH_VERSION.to_owned(),
         devices,
     };
-    let mut pipe =
-        Pipe { stdout, inbox, waiting: VecDeque::new(), running: None, commands: VecDeque::new(), asked: 0 };
+    let mut pipe = Pipe {
+        stdout,
+        inbox,
+        waiting: VecDeque::new(),
+        running: None,
+        commands: VecDeque::new(),
+        asked: 0,
+        posted: BTreeSet::new(),
+    };
     let mut cache = DataCache::default();
     let mut said = pipe.say(ready);
     while said.is_ok() {
@@ -69,6 +76,7 @@ pub fn serve() -> ! {
         said = job::run(&job, &mut cache, &mut pipe);
         pipe.running = None;
         pipe.commands.clear();
+        pipe.posted.clear();
     }
     // Nobody reads our stdout: the agent is gone.
     exit_now(EXIT_ENDED)
@@ -86,6 +94,8 @@ struct Pipe {
     commands: VecDeque<Command>,
     /// Number of the last question.
     asked: u64,
+    /// Questions whose answers are commands.
+    posted: BTreeSet<u64>,
 }
 
 impl Pipe {
@@ -113,19 +123,28 @@ impl Pipe {
 impl Pipe {
     /// What a line wants of the running job, if it is meant.
     fn command_of(&mut self, line: ToTrainer) -> Option<Command> {
-        let meant = |epoch| Some(epoch) == self.running;
+        let running = self.running;
+        let meant = |epoch| Some(epoch) == running;
         match line {
             ToTrainer::Stop { epoch, checkpoint } => meant(epoch).then_some(Command::Stop { checkpoint }),
             ToTrainer::Checkpoint { epoch } => meant(epoch).then_some(Command::Checkpoint),
             ToTrainer::Gang { epoch, roster } => meant(epoch).then_some(Command::Gang(roster)),
-            // To a question that nobody waits for any more.
-            ToTrainer::StoreReply { .. } => None,
+            // Otherwise to a question that nobody waits for any more.
+            ToTrainer::StoreReply { epoch, id, value } => {
+                (meant(epoch) && self.posted.remove(&id)).then_some(Command::Answer { id, value })
+            }
             ToTrainer::Run(job) => {
                 self.waiting.push_back(job);
                 None
             }
             ToTrainer::Exit => exit_now(EXIT_ENDED),
         }
+    }
+
+    fn question(&mut self, epoch: Epoch, generation: Generation, op: StoreOp) -> io::Result<u64> {
+        self.asked += 1;
+        self.say(FromTrainer::Store { epoch, generation, id: self.asked, op })?;
+        Ok(self.asked)
     }
 }
 
@@ -134,7 +153,7 @@ fn overtakes(command: &Command, generation: Generation) -> bool {
     match command {
         Command::Stop { .. } => true,
         Command::Gang(roster) => roster.generation > generation,
-        Command::Checkpoint => false,
+        Command::Checkpoint | Command::Answer { .. } => false,
     }
 }
 
@@ -168,10 +187,7 @@ impl Host for Pipe {
 
     fn ask(&mut self, generation: Generation, op: StoreOp, timeout: Duration) -> Result<StoreValue, String> {
         let Some(job_epoch) = self.running else { return Err("no job runs".to_owned()) };
-        self.asked += 1;
-        let asked = self.asked;
-        let question = FromTrainer::Store { epoch: job_epoch, generation, id: asked, op };
-        self.say(question).map_err(|error| error.to_string())?;
+        let asked = self.question(job_epoch, generation, op).map_err(|error| error.to_string())?;
         let deadline = Instant::now() + timeout;
         loop {
             if self.commands.iter().any(|command| overtakes(command, generation)) {
@@ -191,6 +207,13 @@ impl Host for Pipe {
                 Err(RecvTimeoutError::Disconnected) => exit_now(EXIT_ENDED),
             }
         }
+    }
+
+    fn post(&mut self, generation: Generation, op: StoreOp) -> io::Result<u64> {
+        let epoch = self.running.ok_or_else(|| io::Error::other("no job runs"))?;
+        let asked = self.question(epoch, generation, op)?;
+        self.posted.insert(asked);
+        Ok(asked)
     }
 
     fn say(&mut self, line: FromTrainer) -> io::Result<()> {

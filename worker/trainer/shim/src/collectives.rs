@@ -6,7 +6,7 @@
 
 use crate::{
     TorchError,
-    native::{self, CGroup, CWork},
+    native::{self, CGroup, COverlap, CWork},
     taken,
 };
 use libc::{c_char, c_int, c_void};
@@ -150,6 +150,42 @@ impl Group {
         })
     }
 
+    /// All-reduces `row` in buckets beside the next backward pass over `params`, whose gradients are added to `views` of
+    /// it. Gradients that do not come count as zero. Every rank must have the same buckets.
+    ///
+    /// # Errors
+    /// What libtorch threw, for instance about a parameter without gradients.
+    pub fn overlap(
+        &self,
+        row: &Tensor,
+        views: &[Tensor],
+        params: &[Tensor],
+        buckets: &Buckets,
+    ) -> Result<Overlap, TorchError> {
+        crate::same_count(&[views.len(), params.len(), buckets.of.len()])?;
+        if buckets.of.iter().any(|bucket| *bucket >= buckets.starts.len()) {
+            return Err(TorchError("a gradient in a bucket that is not there".to_owned()));
+        }
+        let (v, p) = (crate::handles(views), crate::handles(params));
+        let mut handle = ptr::null_mut();
+        // SAFETY: group and tensors are alive, the callee keeps references of its own to them; the three lists over
+        // parameters are equally long, every bucket that they name is there; the callee catches every exception.
+        taken(unsafe {
+            native::spotsweep_overlap_new(
+                self.handle,
+                row.as_ptr(),
+                v.as_ptr(),
+                p.as_ptr(),
+                buckets.of.as_ptr(),
+                buckets.of.len(),
+                buckets.starts.as_ptr(),
+                buckets.starts.len(),
+                &raw mut handle,
+            )
+        })?;
+        Ok(Overlap { handle })
+    }
+
     fn started(&self, start: impl FnOnce(*mut *mut CWork) -> *mut c_char) -> Result<Work, TorchError> {
         let mut handle = ptr::null_mut();
         taken(start(&raw mut handle))?;
@@ -162,6 +198,40 @@ impl Drop for Group {
     fn drop(&mut self) {
         // SAFETY: the handle came from `connect` and is given back once.
         unsafe { native::spotsweep_gloo_free(self.handle) }
+    }
+}
+
+/// How a row is cut into buckets, from its end to its beginning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Buckets {
+    /// Where each begins; the first one ends with the row, each next one where that before begins. The last begins at 0.
+    pub starts: Vec<i64>,
+    /// The bucket of each gradient.
+    pub of: Vec<usize>,
+}
+
+/// All-reduces beside a backward pass.
+#[derive(Debug)]
+#[must_use = "a row is added up only when it was waited for"]
+pub struct Overlap {
+    handle: *mut COverlap,
+}
+
+impl Overlap {
+    /// Waits until the row is added up.
+    ///
+    /// # Errors
+    /// That a peer is gone, or did not answer in time.
+    pub fn wait(self) -> Result<(), TorchError> {
+        // SAFETY: the handle came from `Group::overlap` and lives until `self` is dropped.
+        taken(unsafe { native::spotsweep_overlap_wait(self.handle) })
+    }
+}
+
+impl Drop for Overlap {
+    fn drop(&mut self) {
+        // SAFETY: the handle came from `Group::overlap` and is given back once; its hooks go with it.
+        unsafe { native::spotsweep_overlap_free(self.handle) }
     }
 }
 

@@ -7,7 +7,7 @@ mod collectives;
 mod cuda;
 mod native;
 
-pub use collectives::{Group, Member, Rendezvous, Work};
+pub use collectives::{Buckets, Group, Member, Overlap, Rendezvous, Work};
 pub use cuda::{CudaDevice, cuda_devices};
 
 use libc::{c_char, c_int};

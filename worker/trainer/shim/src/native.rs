@@ -9,6 +9,12 @@ pub(crate) struct CGroup {
     _opaque: [u8; 0],
 }
 
+/// All-reduces beside a backward pass, as C++ has them.
+#[repr(C)]
+pub(crate) struct COverlap {
+    _opaque: [u8; 0],
+}
+
 /// An operation under way, as C++ has it.
 #[repr(C)]
 pub(crate) struct CWork {
@@ -97,6 +103,22 @@ unsafe extern "C" {
         source: c_int,
         out: *mut *mut CWork,
     ) -> *mut c_char;
+
+    pub(crate) fn spotsweep_overlap_new(
+        group: *mut CGroup,
+        row: *const C_tensor,
+        views: *const *const C_tensor,
+        params: *const *const C_tensor,
+        bucket_of: *const usize,
+        count: usize,
+        starts: *const i64,
+        buckets: usize,
+        out: *mut *mut COverlap,
+    ) -> *mut c_char;
+
+    pub(crate) fn spotsweep_overlap_wait(overlap: *mut COverlap) -> *mut c_char;
+
+    pub(crate) fn spotsweep_overlap_free(overlap: *mut COverlap);
 
     pub(crate) fn spotsweep_work_wait(work: *mut CWork) -> *mut c_char;
 

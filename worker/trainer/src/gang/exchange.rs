@@ -3,19 +3,25 @@
 //! Exact: each rank adds up its largest whole nodes of the tree over the shards ([`super::tree`]) and sends each other
 //! rank a piece of these sums; that rank finishes the tree over its piece, and all gather the results. A rank with one
 //! node sends and receives what a plain all-reduce does: twice its row, but for the part it keeps. Fast: a plain
-//! all-reduce, whose order of additions is the library's.
+//! all-reduce, whose order of additions is the library's, in buckets beside the backward pass.
 //!
 //! Gloo works on memory of the host: rows on a GPU are copied there and back.
 
 use super::tree::{Node, Plan};
-use crate::{contribution::Row, error::TrainError};
+use crate::{
+    contribution::{Layout, Row},
+    error::TrainError,
+};
 use spotsweep_proto::gang::{Roster, Shares};
-use spotsweep_trainer_shim::{Group, Member, Rendezvous, TorchError};
+use spotsweep_trainer_shim::{Group, Member, Overlap, Rendezvous, TorchError};
 use std::{
     ops::Range,
     time::{Duration, Instant},
 };
 use tch::{Device, Kind, Tensor};
+
+/// Least numbers in a bucket of a fast exchange: 1 MiB, enough that a message's latency does not count.
+const BUCKET_NUMBERS: usize = 256 << 10;
 
 /// The connections and the division of work of one generation.
 #[derive(Debug)]
@@ -121,6 +127,37 @@ impl Exchange {
         }
         self.spent += begun.elapsed();
         Ok(())
+    }
+
+    /// Whether rows are added up beside the backward pass.
+    #[must_use]
+    pub fn overlaps(&self, device: Device) -> bool {
+        self.group.is_some() && !self.exact && device == Device::Cpu
+    }
+
+    /// Begins to add up `row` over all ranks while the next backward pass adds the gradients of `params` to it.
+    ///
+    /// # Errors
+    /// What libtorch threw.
+    pub fn overlap(
+        &self,
+        row: &Row,
+        layout: &Layout,
+        params: &[Tensor],
+    ) -> Result<Option<Overlap>, TrainError> {
+        let Some(group) = &self.group else { return Ok(None) };
+        Ok(Some(group.overlap(&row.flat, &row.grads, params, &layout.buckets(BUCKET_NUMBERS))?))
+    }
+
+    /// Waits until what [`Exchange::overlap`] began is over.
+    ///
+    /// # Errors
+    /// [`TrainError::Peer`] if another rank is gone.
+    pub fn wait_for(&mut self, under_way: Option<Overlap>) -> Result<(), TrainError> {
+        let begun = Instant::now();
+        let outcome = under_way.map_or(Ok(()), Overlap::wait).map_err(lost);
+        self.spent += begun.elapsed();
+        outcome
     }
 
     /// Whether there are two ranks with one sum each.

@@ -17,8 +17,15 @@ use std::time::Duration;
 pub struct Gang {
     /// The present make-up.
     pub roster: Roster,
-    /// The newest one that was told of and is not yet changed over to.
-    next: Option<Roster>,
+    next: Option<Next>,
+}
+
+/// The newest make-up that was told of and is not yet changed over to.
+#[derive(Debug)]
+struct Next {
+    roster: Roster,
+    /// Numbers of the questions whether its ranks are ready, as far as they are not answered.
+    unready: Vec<u64>,
 }
 
 impl Gang {
@@ -28,20 +35,49 @@ impl Gang {
         Self { roster, next: None }
     }
 
-    /// Takes note of a make-up; one that is not newer than all others is ignored.
-    pub fn offer(&mut self, roster: Roster) {
-        let newest = self.next.as_ref().map_or(self.roster.generation, |next| next.generation);
-        if roster.generation > newest {
-            self.next = Some(roster);
+    /// Takes note of a make-up. `None` if it is not newer than all others; otherwise what there is to be told to its
+    /// store, and to be asked of it by rank `rank` of the present make-up: whether everybody is ready to connect, so
+    /// that nobody waits for a newcomer that still loads its data. Rank 0 asks for all, the others change over with it.
+    pub fn offer(&mut self, roster: Roster, rank: u32) -> Option<Questions> {
+        let newest = self.next.as_ref().map_or(self.roster.generation, |next| next.roster.generation);
+        if roster.generation <= newest {
+            return None;
+        }
+        let asks = if rank == 0 { 0..roster.shares.ranks() } else { 0..0 };
+        let questions = Questions {
+            generation: roster.generation,
+            tell: roster.rank.map(ready),
+            ask: asks.map(|rank| StoreOp::Get { key: ready_key(rank) }).collect(),
+        };
+        self.next = Some(Next { roster, unready: Vec::new() });
+        Some(questions)
+    }
+
+    /// The newest make-up is not to be changed over to before this question is answered.
+    pub fn wait_for(&mut self, id: u64) {
+        if let Some(next) = &mut self.next {
+            next.unready.push(id);
+        }
+    }
+
+    /// The question is answered.
+    pub fn answered(&mut self, id: u64) {
+        if let Some(next) = &mut self.next {
+            next.unready.retain(|unready| *unready != id);
         }
     }
 
     /// What this rank tells the others with each step: how far the newest make-up that it knows is ahead of the present
-    /// one; 0 if it knows of none.
+    /// one; 0 if it knows of none, or somebody there is not ready.
     #[must_use]
     pub fn news(&self) -> f32 {
-        // Makes-up that wait at once are few: exact in f32.
-        self.next.as_ref().map_or(0.0, |next| (next.generation.0 - self.roster.generation.0) as f32)
+        match &self.next {
+            // Make-ups that wait at once are few: exact in f32.
+            Some(next) if next.unready.is_empty() => {
+                (next.roster.generation.0 - self.roster.generation.0) as f32
+            }
+            Some(_) | None => 0.0,
+        }
     }
 
     /// Whether every rank has told of the same newer make-up, so that all change over behind this step.
@@ -55,12 +91,33 @@ impl Gang {
     pub fn change(&mut self) -> bool {
         match self.next.take() {
             Some(next) => {
-                self.roster = next;
+                self.roster = next.roster;
                 true
             }
             None => false,
         }
     }
+}
+
+/// What a rank has for the store of a make-up that it is told of.
+#[derive(Debug)]
+pub struct Questions {
+    /// Whose store.
+    pub generation: Generation,
+    /// To be told, if it will be in it.
+    pub tell: Option<StoreOp>,
+    /// To be waited for.
+    pub ask: Vec<StoreOp>,
+}
+
+/// Says that rank `rank` is ready to connect.
+#[must_use]
+pub fn ready(rank: u32) -> StoreOp {
+    StoreOp::Set { key: ready_key(rank), value: StoreValue::default() }
+}
+
+fn ready_key(rank: u32) -> String {
+    format!("ready/{rank}")
 }
 
 /// The rendezvous store of one generation, asked through the host.
@@ -114,11 +171,11 @@ mod tests {
     #[test]
     fn a_gang_changes_over_only_when_every_rank_knows_the_same_newer_make_up() {
         let mut gang = Gang::new(roster(3, 2));
-        gang.offer(roster(3, 4));
-        gang.offer(roster(2, 4));
+        assert!(gang.offer(roster(3, 4), 1).is_none());
+        assert!(gang.offer(roster(2, 4), 1).is_none());
         assert!(!gang.is_agreed(&[0.0, 0.0, 0.0, 0.0]) && !gang.change());
-        gang.offer(roster(5, 4));
-        gang.offer(roster(4, 1));
+        assert!(gang.offer(roster(5, 4), 1).is_some_and(|questions| questions.ask.is_empty()));
+        assert!(gang.offer(roster(4, 1), 1).is_none());
         assert_eq!(gang.news(), 2.0);
         for (news, agreed) in
             [([2.0, 2.0, 0.0, 0.0], true), ([2.0, 1.0, 0.0, 0.0], false), ([2.0, 0.0, 2.0, 2.0], false)]
@@ -127,5 +184,17 @@ mod tests {
         }
         assert!(gang.change());
         assert_eq!((gang.roster.generation, gang.news()), (Generation(5), 0.0));
+    }
+
+    #[test]
+    fn rank_0_holds_the_others_back_until_every_rank_of_the_next_make_up_is_ready() {
+        let mut gang = Gang::new(roster(1, 1));
+        assert_eq!(gang.offer(roster(2, 2), 0).unwrap().ask.len(), 2);
+        gang.wait_for(7);
+        gang.wait_for(8);
+        gang.answered(8);
+        assert!(!gang.is_agreed(&[gang.news()]));
+        gang.answered(7);
+        assert!(gang.is_agreed(&[gang.news()]));
     }
 }

@@ -11,12 +11,12 @@ use crate::{
         restore::{Identity, restore},
     },
     error::TrainError,
-    gang::{HostStore, exchange::Exchange, state},
+    gang::{HostStore, Questions, exchange::Exchange, ready, state},
     job::Command,
     meter::Meter,
     network::Network,
 };
-use spotsweep_proto::line::FromTrainer;
+use spotsweep_proto::{gang::Roster, line::FromTrainer};
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -44,6 +44,10 @@ impl Session<'_> {
         if roster.shares.shards() != self.config.shards {
             let (told, own) = (roster.shares.shards(), self.config.shards);
             return Err(TrainError::Config(format!("the gang has {told} shards, the recipe {own}")));
+        }
+        if !self.has_state {
+            // Others have said so when they were told of this make-up.
+            self.host.post(roster.generation, ready(rank)).map_err(TrainError::HostGone)?;
         }
         let timeout = Duration::from_millis(roster.timeout_ms);
         let mut store = HostStore { host: &mut *self.host, generation: roster.generation, timeout };
@@ -179,12 +183,31 @@ impl Session<'_> {
                 self.hand_over(false)?;
             }
             Command::Checkpoint => {}
-            Command::Gang(roster) => {
-                if let Some(gang) = &mut self.gang {
-                    gang.offer(roster);
-                }
-            }
+            Command::Gang(roster) => self.offer(roster)?,
+            Command::Answer { id, value } => self.answered(id, value.is_some()),
         }
         Ok(None)
+    }
+
+    /// Takes note of a make-up, and asks whether all its ranks are ready if that is this rank's to ask.
+    pub(super) fn offer(&mut self, roster: Roster) -> Result<(), TrainError> {
+        let Some(gang) = &mut self.gang else { return Ok(()) };
+        let Some(questions) = gang.offer(roster, self.exchange.rank()) else { return Ok(()) };
+        let Questions { generation, tell, ask } = questions;
+        if let Some(tell) = tell {
+            self.host.post(generation, tell).map_err(TrainError::HostGone)?;
+        }
+        for question in ask {
+            let id = self.host.post(generation, question).map_err(TrainError::HostGone)?;
+            gang.wait_for(id);
+        }
+        Ok(())
+    }
+
+    /// Takes note of an answer. One without a value comes when the make-up is over before it began: a newer one follows.
+    pub(super) fn answered(&mut self, id: u64, has_value: bool) {
+        if let (Some(gang), true) = (&mut self.gang, has_value) {
+            gang.answered(id);
+        }
     }
 }

@@ -201,11 +201,8 @@ impl<'a> Session<'a> {
                     self.hand_over(false)?;
                     self.keep()?;
                 }
-                Some(Command::Gang(roster)) => {
-                    if let Some(gang) = &mut self.gang {
-                        gang.offer(roster);
-                    }
-                }
+                Some(Command::Gang(roster)) => self.offer(roster)?,
+                Some(Command::Answer { id, value }) => self.answered(id, value.is_some()),
                 None if self.is_checkpoint_due() => self.keep()?,
                 None => {}
             }

@@ -57,26 +57,25 @@ impl Session<'_> {
     }
 
     fn sharded_step(&mut self) -> Result<(), TrainError> {
-        let (step, nodes) = (self.step, self.exchange.nodes().to_vec());
+        let (step, overlaps) = (self.step, self.exchange.overlaps(self.device));
+        let nodes = self.exchange.nodes().to_vec();
         let mut rows = std::mem::take(&mut self.rows.of_nodes);
         let len = self.exchange.row_len(self.rows.layout.len());
         while rows.len() < nodes.len() {
             rows.push(self.rows.layout.row(len)?);
         }
-        let before = self.network.statistics()?;
-        let contributed =
-            nodes.iter().zip(&rows).try_for_each(|(node, row)| self.add_up(*node, row, &before));
-        self.network.set_statistics(&before)?;
-        contributed?;
-
-        let _no_grad = tch::no_grad_guard();
-        let news = self.gang.as_ref().map_or(0.0, |gang| gang.news());
-        if let Some(first) = rows.first() {
-            self.rows.layout.tell_news(first, self.exchange.rank(), news)?;
-        }
-        self.exchange.add_up(&rows)?;
-        // From here on the step is finished, here and sooner or later with every peer that lives.
         let Some(sum) = rows.first() else { return Ok(()) };
+        let before = self.network.statistics()?;
+        let added_up = if overlaps {
+            self.add_up_beside(sum, &before)
+        } else {
+            self.add_up_nodes(&nodes, &rows, &before)
+        };
+        self.network.set_statistics(&before)?;
+        added_up?;
+
+        // From here on the step is finished, here and sooner or later with every peer that lives.
+        let _no_grad = tch::no_grad_guard();
         let tail = self.rows.layout.read_tail(sum)?;
         let samples = self.shards.iter().map(|shard| shard.order.count(step)).sum();
         self.meter.push_shards(step + 1, &tail.losses, tail.correct, samples)?;
@@ -87,15 +86,63 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// Adds up this rank's nodes, and then over all ranks into the first row.
+    fn add_up_nodes(&mut self, nodes: &[Node], rows: &[Row], before: &[Tensor]) -> Result<(), TrainError> {
+        for (node, row) in nodes.iter().zip(rows) {
+            self.add_up(*node, row, before)?;
+        }
+        let _no_grad = tch::no_grad_guard();
+        if let Some(first) = rows.first() {
+            self.tell_news(first)?;
+        }
+        self.exchange.add_up(rows)
+    }
+
+    /// Adds up this rank's shards into `sum`, in their order, and over all ranks while the last one is still computed.
+    fn add_up_beside(&mut self, sum: &Row, before: &[Tensor]) -> Result<(), TrainError> {
+        tch::no_grad(|| sum.clear())?;
+        let own = self.exchange.shards();
+        let has_samples =
+            |shard: &u32| self.shards.get(*shard as usize).is_some_and(|own| own.order.count(self.step) > 0);
+        let mut shards: Vec<u32> = own.filter(has_samples).collect();
+        let last = shards.pop();
+        for shard in shards {
+            let other = self.spare(sum)?;
+            self.contribute(shard, &other, before)?;
+            tch::no_grad(|| sum.add(&other))?;
+            self.rows.spare.push(other);
+        }
+        tch::no_grad(|| self.tell_news(sum))?;
+        let Some((shard, own)) = last.and_then(|shard| Some((shard, self.shards.get_mut(shard as usize)?)))
+        else {
+            return self.network.contribute_last(None, self.step, &self.rows.layout, sum, &mut self.exchange);
+        };
+        let places = own.order.batch(self.step)?;
+        let (images, labels) = self.data.batch(&self.data.train, &places);
+        self.network.set_statistics(before)?;
+        let batch = Batch { shard, origin: own.origin, images: &images, labels: &labels };
+        self.network.contribute_last(Some(&batch), self.step, &self.rows.layout, sum, &mut self.exchange)
+    }
+
+    fn tell_news(&self, row: &Row) -> Result<(), TrainError> {
+        let news = self.gang.as_ref().map_or(0.0, |gang| gang.news());
+        self.rows.layout.tell_news(row, self.exchange.rank(), news)
+    }
+
+    /// A row that is as long as `row`, with anything in it.
+    fn spare(&mut self, row: &Row) -> Result<Row, TrainError> {
+        match self.rows.spare.pop() {
+            Some(spare) => Ok(spare),
+            None => self.rows.layout.row(row.flat.numel()),
+        }
+    }
+
     /// Puts the sum of what the shards of `node` contribute into `row`. Each begins from the running statistics of
     /// `before`.
     fn add_up(&mut self, node: Node, row: &Row, before: &[Tensor]) -> Result<(), TrainError> {
         let Some((left, right)) = node.halves() else { return self.contribute(node.start, row, before) };
         self.add_up(left, row, before)?;
-        let other = match self.rows.spare.pop() {
-            Some(spare) => spare,
-            None => self.rows.layout.row(row.flat.numel())?,
-        };
+        let other = self.spare(row)?;
         self.add_up(right, &other, before)?;
         tch::no_grad(|| row.add(&other))?;
         self.rows.spare.push(other);
@@ -105,8 +152,7 @@ impl Session<'_> {
     fn contribute(&mut self, shard: u32, row: &Row, before: &[Tensor]) -> Result<(), TrainError> {
         let Some(own) = self.shards.get_mut(shard as usize) else { return Ok(()) };
         if own.order.count(self.step) == 0 {
-            let _ = row.flat.shallow_clone().f_zero_()?;
-            return Ok(());
+            return row.clear();
         }
         let places = own.order.batch(self.step)?;
         let (images, labels) = self.data.batch(&self.data.train, &places);

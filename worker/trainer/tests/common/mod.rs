@@ -54,6 +54,10 @@ impl Host for Script {
         Err("there is no store".to_owned())
     }
 
+    fn post(&mut self, _: Generation, _: StoreOp) -> io::Result<u64> {
+        Err(io::Error::other("there is no store"))
+    }
+
     fn say(&mut self, line: FromTrainer) -> io::Result<()> {
         if let FromTrainer::Started { step, .. } = line {
             self.step = step;
