@@ -489,7 +489,7 @@ mod tests {
     fn news_of_a_gang_and_questions_are_taken_within_their_limits() {
         let trial = Some(v1::TrialKey { sweep: 0, number: 3 });
         let broken = Some("é".repeat(limits::FAILURE_TEXT_BYTES));
-        let news = v1::GangNews { trial, epoch: 2, generation: 1, step: 5, broken };
+        let news = v1::GangNews { trial, epoch: 2, generation: 1, step: 5, broken, ready: false };
         let word = gang_news(news.clone()).unwrap();
         let GangNews::Broken { message } = word.news else { panic!("it is broken") };
         assert_eq!((word.step, message.len()), (5, limits::FAILURE_TEXT_BYTES));
