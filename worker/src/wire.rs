@@ -83,7 +83,7 @@ pub(crate) enum WireError {
     Heartbeat(f64),
     #[error("the make-up of a gang cannot be")]
     Shares(#[from] SharesError),
-    #[error("generation 0 of a gang; they are numbered from 1")]
+    #[error("a rank in generation 0 of a gang; those with ranks are numbered from 1")]
     Generation,
     #[error("rank {rank} of a gang of {ranks}")]
     Rank { rank: u32, ranks: u32 },
@@ -172,7 +172,7 @@ fn grant(grant: v1::Grant) -> Result<Grant, WireError> {
 fn gang_place(place: v1::GangPlace) -> Result<GangPlace, WireError> {
     let v1::GangPlace { generation, rank, starts, shards } = place;
     let shares = Shares::new(starts, shards)?;
-    if generation == 0 {
+    if generation == 0 && rank.is_some() {
         return Err(WireError::Generation);
     }
     if let Some(rank) = rank.filter(|rank| *rank >= shares.ranks()) {
