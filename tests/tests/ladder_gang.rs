@@ -32,6 +32,9 @@ retry: {{max_failures: 1000, backoff_s: 0.05}}
     )
 }
 
+/// Passes over the data while a storm blows.
+const EPOCHS: u32 = 15;
+
 fn trained_by(workers: usize, epochs: u32) -> Outcome {
     let count = u32::try_from(workers).expect("few");
     let cluster = Cluster::start(workers, Trainer::Program(binaries::libtorch_trainer()), &[]);
@@ -53,15 +56,21 @@ fn every_number_of_workers_gives_the_same_bits_and_curves() {
 
 #[test]
 fn workers_that_die_stall_and_come_back_in_mid_epoch_change_no_bit() {
-    let expected = trained_by(1, 4);
+    let expected = trained_by(1, EPOCHS);
     for seed in [1, 2] {
         let mut cluster =
             Cluster::start_behind_proxies(3, Trainer::Program(binaries::libtorch_trainer()), &[TIMEOUT]);
         let storm = Storm { seed, duration: Duration::from_secs(20), every_ms: 400..1500 };
-        let (damage, sweeps) = storm.rage(&mut cluster, &sweep(1, 3, 4));
+        let (damage, sweeps) = storm.rage(&mut cluster, &sweep(1, 3, EPOCHS));
         for name in &sweeps {
             let outcome = Outcome::wait(&cluster, name);
             assert_eq!(outcome, expected, "seed {seed}, {name}, {damage:?}\n{}", cluster.logs());
         }
+        let logs: String = (0..3).map(|agent| cluster.agent_log(agent)).collect();
+        let make_ups = |text: &str| logs.lines().filter(|line| line.contains(text)).count();
+        assert!(
+            make_ups("broken=") > 0 && make_ups("the gang has a new make-up") > 6,
+            "it was disturbed: {logs}"
+        );
     }
 }
