@@ -111,7 +111,8 @@ fn body() -> impl Strategy<Value = Option<Body>> {
     prop_oneof![19 => any.prop_map(Some), 1 => Just(None)]
 }
 
-fn message() -> impl Strategy<Value = Message> {
+/// On the heap: the tree of all kinds together is too large for a test's stack.
+fn message() -> BoxedStrategy<Message> {
     let report = (key(), number(), body()).prop_map(|(trial, epoch, body)| v1::Report { trial, epoch, body });
     let names = prop_oneof![
         6 => Just(vec!["val_loss".to_owned(), "other".to_owned()]),
@@ -121,10 +122,10 @@ fn message() -> impl Strategy<Value = Message> {
         Message::Reports(v1::ReportBatch { first_seq, metric_names, reports })
     });
     prop_oneof![
-        3 => hello().prop_map(Message::Hello),
+        3 => hello().prop_map(Message::Hello).boxed(),
         1 => Just(Message::Heartbeat(v1::Heartbeat {})),
         4 => (small(), small()).prop_map(|(device, credits)| Message::Ready(v1::Ready { device, credits })),
-        8 => batch,
+        8 => batch.boxed(),
         2 => (0..9_i32, 0..5_i32, option::of(float()), text()).prop_map(|(source, kind, in_s, reason)| {
             Message::Noticed(v1::Noticed { source, kind, in_s, reason })
         }),
@@ -141,6 +142,7 @@ fn message() -> impl Strategy<Value = Message> {
             }
         ),
     ]
+    .boxed()
 }
 
 /// What happens besides.

@@ -1,11 +1,14 @@
-//! The toy trainer: the line protocol in [`serve`], the toy model in [`model`], misbehaviour in [`fault`].
+//! The toy trainer: the line protocol in [`serve`], the toy model in [`model`], a rank of a gang in [`rank`],
+//! misbehaviour in [`fault`].
 
 pub mod fault;
 pub mod files;
 pub mod model;
+pub mod rank;
 
 use fault::{Fault, Faults};
 use model::Toy;
+use rank::{End, Lost, Rank, Why};
 use serde_json::{Map, Value};
 use spotsweep_proto::{
     catalogue,
@@ -98,7 +101,16 @@ fn run(job: &Job, lines: &Receiver<ToTrainer>) {
         Length::Epochs(epochs) => u64::from(epochs) * STEPS_PER_EPOCH,
         Length::Steps(steps) => steps,
     };
-    say(&FromTrainer::Started { epoch, step: toy.step, total_steps: Some(total) });
+    let stopped = |step| say(&FromTrainer::Stopped { epoch, step });
+    let mut rank = job.gang.clone().map(|roster| Rank::new(epoch, roster, total, lines));
+    match &mut rank {
+        None => say(&FromTrainer::Started { epoch, step: toy.step, total_steps: Some(total) }),
+        Some(rank) => {
+            if rank.enter(&mut toy, Why::First).is_err() {
+                return stopped(toy.step);
+            }
+        }
+    }
     let faults = Faults::from_environment(job.trial.number);
     let pace = std::env::var("SPOTSWEEP_STUB_STEP_US")
         .ok()
@@ -107,7 +119,19 @@ fn run(job: &Job, lines: &Receiver<ToTrainer>) {
     let late = std::env::var_os("SPOTSWEEP_STUB_LATE").is_some();
     let mut untold = None;
     let mut last_checkpoint = (toy.step, Instant::now());
-    while toy.step < total {
+    loop {
+        if toy.step >= total {
+            match &mut rank {
+                // Another says that it is done; this one is there in case that fails.
+                Some(rank) if !rank.is_first() || rank.knows_newer() => {
+                    if rank.wait().and_then(|()| rank.enter(&mut toy, Why::Newer)).is_err() {
+                        return stopped(toy.step);
+                    }
+                    continue;
+                }
+                Some(_) | None => break,
+            }
+        }
         match faults.at(toy.step) {
             None => {}
             Some(Fault::Diverge) => {
@@ -117,6 +141,29 @@ fn run(job: &Job, lines: &Receiver<ToTrainer>) {
                 return fail(toy.step, FailureKind::OutOfMemory, "planned".to_owned());
             }
             Some(fault) => fault.act(epoch),
+        }
+        let mut changes_over = false;
+        if let Some(rank) = &mut rank {
+            let formed = match rank.step(toy.step) {
+                Ok(change) => {
+                    changes_over = change;
+                    Ok(true)
+                }
+                Err(Lost::End(end)) => Err(end),
+                Err(Lost::Peer(message)) => rank.enter(&mut toy, Why::Lost(message)).map(|()| false),
+            };
+            match formed {
+                Ok(true) => {}
+                // The step is thrown away.
+                Ok(false) => continue,
+                Err(end) => {
+                    if end == (End::Stop { checkpoint: true }) && rank.is_first() {
+                        untold.iter().for_each(say);
+                        checkpoint(job, &toy, false).iter().for_each(say);
+                    }
+                    return stopped(toy.step);
+                }
+            }
         }
         toy.train_step();
         if let Some(pace) = pace {
@@ -139,7 +186,8 @@ fn run(job: &Job, lines: &Receiver<ToTrainer>) {
                 last_checkpoint.1.elapsed().as_secs_f64() >= seconds
             }
         };
-        if due && toy.step < total {
+        let keeps = rank.as_ref().is_none_or(Rank::is_first);
+        if due && keeps && toy.step < total {
             last_checkpoint = (toy.step, Instant::now());
             match checkpoint(job, &toy, false) {
                 message if late => untold = message,
@@ -150,14 +198,19 @@ fn run(job: &Job, lines: &Receiver<ToTrainer>) {
             match message {
                 ToTrainer::Stop { epoch: meant, checkpoint: wanted } if meant == epoch => {
                     untold.iter().for_each(say);
-                    if wanted {
+                    if wanted && keeps {
                         checkpoint(job, &toy, false).iter().for_each(say);
                     }
-                    return say(&FromTrainer::Stopped { epoch, step: toy.step });
+                    return stopped(toy.step);
                 }
-                ToTrainer::Checkpoint { epoch: meant } if meant == epoch => {
+                ToTrainer::Checkpoint { epoch: meant } if meant == epoch && keeps => {
                     untold.take().iter().for_each(say);
                     checkpoint(job, &toy, false).iter().for_each(say);
+                }
+                ToTrainer::Gang { epoch: meant, roster } if meant == epoch => {
+                    if let Some(rank) = &mut rank {
+                        rank.offer(roster);
+                    }
                 }
                 ToTrainer::Exit => std::process::exit(0),
                 ToTrainer::Stop { .. }
@@ -166,6 +219,12 @@ fn run(job: &Job, lines: &Receiver<ToTrainer>) {
                 | ToTrainer::StoreReply { .. }
                 | ToTrainer::Run(_) => {}
             }
+        }
+        if changes_over
+            && let Some(rank) = &mut rank
+            && rank.enter(&mut toy, Why::Newer).is_err()
+        {
+            return stopped(toy.step);
         }
     }
     untold.iter().for_each(say);
