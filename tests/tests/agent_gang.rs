@@ -13,7 +13,7 @@ use std::{
 use tempfile::TempDir;
 
 /// Steps of the trial.
-const STEPS: u64 = 60;
+const STEPS: u64 = 300;
 /// A step takes this long, in microseconds, so that what happens finds it at work.
 const STEP_US: &str = "10000";
 
