@@ -117,6 +117,12 @@ impl Conversation {
         self.outgoing.send(Ok(message)).await.expect("the agent listens");
     }
 
+    /// Says something to an agent that may have died.
+    pub async fn say_if_there(&mut self, message: to_worker::Message) {
+        let message = v1::ToWorker { message: Some(message) };
+        let _gone = self.outgoing.send(Ok(message)).await;
+    }
+
     /// Welcomes the agent and lets it keep these leases.
     pub async fn welcome(&mut self, applied_seq: u64, keep: Vec<v1::HeldLease>, store_url: &str) {
         self.next_seq = applied_seq + 1;

@@ -7,6 +7,7 @@ pub mod binaries;
 pub mod chaos;
 pub mod cluster;
 pub mod fake_coordinator;
+pub mod fake_gang;
 pub mod fake_metadata;
 pub mod outcome;
 pub mod proxy;

@@ -110,12 +110,6 @@ impl Gangs {
         self.unasked.retain(|(of, _)| *of != lease);
     }
 
-    /// A newer make-up: nobody waits for answers about those before.
-    pub(crate) fn forget_before(&mut self, lease: LeaseKey, generation: Generation) {
-        self.questions.retain(|(of, _), question| *of != lease || question.generation >= generation);
-        self.unasked.retain(|key| self.questions.contains_key(key));
-    }
-
     /// A new connection: its other end has to hear all of it.
     pub(crate) fn reconnected(&mut self) {
         self.unsaid_news = self.news.keys().copied().collect();

@@ -239,7 +239,6 @@ impl Session {
             if let Some(running) = slot.running.as_mut().filter(|running| running.lease == lease) {
                 if running.is_newer(place.generation) {
                     running.gang = Some(place.clone());
-                    self.gangs.forget_before(lease, place.generation);
                     self.commands.push_back(Command::Regang { device, lease, place: place.clone() });
                 }
             } else if let Some(at) = slot.queue.iter().position(|attempt| attempt.lease == lease) {

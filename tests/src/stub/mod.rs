@@ -187,7 +187,8 @@ fn run(job: &Job, lines: &Receiver<ToTrainer>) {
             }
         };
         let keeps = rank.as_ref().is_none_or(Rank::is_first);
-        if due && keeps && toy.step < total {
+        let owed = rank.as_mut().is_some_and(Rank::take_owed_checkpoint);
+        if (due || owed) && keeps && toy.step < total {
             last_checkpoint = (toy.step, Instant::now());
             match checkpoint(job, &toy, false) {
                 message if late => untold = message,

@@ -57,6 +57,8 @@ pub struct Rank<'a> {
     next: Option<Roster>,
     lines: &'a Receiver<ToTrainer>,
     asked: u64,
+    /// A checkpoint was asked for while it waited for its peers.
+    owes_checkpoint: bool,
     started: bool,
     total_steps: u64,
 }
@@ -64,7 +66,16 @@ pub struct Rank<'a> {
 impl<'a> Rank<'a> {
     /// In a job of so many steps; `lines` is what the agent says.
     pub fn new(epoch: Epoch, roster: Roster, total_steps: u64, lines: &'a Receiver<ToTrainer>) -> Self {
-        Self { epoch, roster, next: None, lines, asked: 0, started: false, total_steps }
+        Self {
+            epoch,
+            roster,
+            next: None,
+            lines,
+            asked: 0,
+            owes_checkpoint: false,
+            started: false,
+            total_steps,
+        }
     }
 
     /// Whether it is the one that writes checkpoints and says that the job is done.
@@ -75,6 +86,11 @@ impl<'a> Rank<'a> {
     /// Whether it knows of a newer make-up than the one that it is in.
     pub fn knows_newer(&self) -> bool {
         self.next.is_some()
+    }
+
+    /// Whether a checkpoint was asked for since the last call.
+    pub fn take_owed_checkpoint(&mut self) -> bool {
+        std::mem::take(&mut self.owes_checkpoint)
     }
 
     /// Takes note of a make-up.
@@ -146,6 +162,7 @@ impl<'a> Rank<'a> {
             ToTrainer::Stop { epoch, checkpoint } if epoch == self.epoch => {
                 return Err(End::Stop { checkpoint });
             }
+            ToTrainer::Checkpoint { epoch } if epoch == self.epoch => self.owes_checkpoint = true,
             ToTrainer::Exit => std::process::exit(0),
             ToTrainer::Gang { .. }
             | ToTrainer::Stop { .. }

@@ -415,11 +415,12 @@ fn news_and_questions_of_a_rank_go_out_at_once_and_again_after_a_reconnect() {
     session.answered(lease(0), 5, None);
     session.answered(lease(1), 5, None);
     assert_eq!(commands(&mut session), ["answer 0 on 0: 5 is None"]);
-    // Nobody waits for an answer about an older make-up.
+    // A trainer that waits in an older make-up hears that it is over.
     session.event(0, TrainerEvent::Ask(lease(0), question(1, 6)), now);
     session.regang(lease(0), place(2, Some(0)), now);
-    session.event(0, TrainerEvent::Ask(lease(0), question(2, 7)), now);
-    assert_eq!(word(&mut session), GangWord::Ask(lease(0), question(2, 7)));
+    assert_eq!(word(&mut session), GangWord::Ask(lease(0), question(1, 6)));
+    session.answered(lease(0), 6, None);
+    assert_eq!(commands(&mut session), ["regang 0 on 0: 2 as Some(0)", "answer 0 on 0: 6 is None"]);
     // Nothing is said of a lease that is lost.
     session.event(0, TrainerEvent::Gang(lease(0), formed(2)), now);
     session.revoked(lease(0), RevokeReason::NotNeeded, now);

@@ -13,7 +13,7 @@ use spotsweep_proto::{
     line::{CheckpointFiles, FailureKind, FromTrainer},
 };
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::{Component, Path, PathBuf},
     time::Duration,
 };
@@ -91,8 +91,8 @@ pub(crate) struct Watch {
 struct Told {
     first: Generation,
     newest: Generation,
-    /// Questions without an answer, and whose store they are about.
-    asked: HashMap<u64, Generation>,
+    /// Questions without an answer.
+    asked: HashSet<u64>,
 }
 
 impl Watch {
@@ -113,11 +113,9 @@ impl Watch {
 
     /// The job's trainer is a rank of a gang, and was told of this make-up.
     pub(crate) fn told_of(&mut self, generation: Generation) {
-        let told = Told { first: generation, newest: generation, asked: HashMap::new() };
+        let told = Told { first: generation, newest: generation, asked: HashSet::new() };
         let gang = self.gang.get_or_insert(told);
         gang.newest = gang.newest.max(generation);
-        // Whoever asked an older one does not wait any more.
-        gang.asked.retain(|_, about| *about >= generation);
     }
 
     /// The trainer gets the answer to a question.
@@ -205,8 +203,7 @@ impl Watch {
                 if gang.asked.len() >= QUESTIONS_PER_JOB {
                     return Err(Breach::Questions);
                 }
-                // A question about a make-up that is over is answered, and not waited for.
-                if gang.asked.insert(id, generation).is_some() {
+                if !gang.asked.insert(id) {
                     return Err(Breach::Asked(id));
                 }
                 Ok(Said::Ask(StoreQuestion { generation, id, op }))
@@ -489,8 +486,7 @@ mod tests {
             watch.hear(get(id, 1)).unwrap();
         }
         assert!(matches!(watch.hear(get(1000, 1)), Err(Breach::Questions)));
-        // Those about an older make-up wait no more.
-        watch.told_of(Generation(2));
+        watch.answered(0);
         watch.hear(get(1000, 1)).unwrap();
     }
 
