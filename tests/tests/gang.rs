@@ -38,10 +38,15 @@ fn attempts(cluster: &Cluster) -> u64 {
     rows[0]["attempts"].as_u64().expect("a number")
 }
 
-/// Waits until exactly these train it.
-fn trains_on(cluster: &Cluster, names: &str) {
-    wait::until(&format!("it trains on {names}"), || {
-        explained(cluster).contains(&format!("trains on {names} (")).then_some(())
+/// Waits until exactly these train it, in whatever order.
+fn trains_on(cluster: &Cluster, wanted: &[&str]) {
+    wait::until(&format!("it trains on {wanted:?}"), || {
+        let text = explained(cluster);
+        let (_, names) = text.split_once("trains on ")?;
+        let (names, _) = names.split_once(" (make-up")?;
+        let mut names: Vec<&str> = names.split(", ").collect();
+        names.sort_unstable();
+        (names == wanted).then_some(())
     });
 }
 
@@ -66,21 +71,21 @@ fn ranks_that_die_stall_leave_and_come_change_nothing_and_begin_no_attempt() {
     let file = notice.path().join("leave");
     let mut cluster = Cluster::start(2, Trainer::Stub, &[TIMEOUT, slow]);
     let name = cluster.submit(&sweep(1, 3, steps));
-    trains_on(&cluster, "agent-0, agent-1");
+    trains_on(&cluster, &["agent-0", "agent-1"]);
     // One comes.
     let third = cluster.add_agent(&["--notice-file", file.to_str().expect("UTF-8")], &[]);
-    trains_on(&cluster, "agent-0, agent-1, agent-2");
+    trains_on(&cluster, &["agent-0", "agent-1", "agent-2"]);
     // The first rank dies.
     cluster.kill_agent(0);
-    trains_on(&cluster, "agent-1, agent-2");
+    trains_on(&cluster, &["agent-1", "agent-2"]);
     // One stalls, is left behind, and comes back as another.
     assert!(cluster.signal_trainer(1, Signal::SIGSTOP));
-    trains_on(&cluster, "agent-2");
+    trains_on(&cluster, &["agent-2"]);
     assert!(cluster.signal_trainer(1, Signal::SIGCONT));
-    trains_on(&cluster, "agent-2, agent-1");
+    trains_on(&cluster, &["agent-1", "agent-2"]);
     // One is warned and leaves.
     std::fs::write(&file, "").expect("the folder is writable");
-    trains_on(&cluster, "agent-1");
+    trains_on(&cluster, &["agent-1"]);
     assert!(cluster.agent_ended(third).success(), "{}", cluster.agent_log(third));
     assert_eq!(Outcome::wait(&cluster, &name), expected, "{}", cluster.logs());
     assert_eq!(attempts(&cluster), 1, "it went on from memory all the while: {}", explained(&cluster));
@@ -91,7 +96,7 @@ fn a_gang_survives_its_coordinator() {
     let expected = alone(1500);
     let mut cluster = Cluster::start(2, Trainer::Stub, &[TIMEOUT, ("SPOTSWEEP_STUB_STEP_US", "2000")]);
     let name = cluster.submit(&sweep(2, 2, 1500));
-    trains_on(&cluster, "agent-0, agent-1");
+    trains_on(&cluster, &["agent-0", "agent-1"]);
     cluster.kill_coordinator();
     cluster.start_coordinator();
     assert_eq!(Outcome::wait(&cluster, &name), expected, "{}", cluster.logs());
