@@ -24,9 +24,9 @@ fn question(id: u64, set: Option<Vec<u8>>) -> from_worker::Message {
 /// The next answer of a store, whatever else comes.
 async fn answer(agent: &mut Agent) -> v1::StoreAnswer {
     loop {
-        match agent.next().await.expect("the stream goes on") {
-            to_worker::Message::Store(answer) => return answer,
-            _ => {}
+        let message = agent.next().await.expect("the stream goes on");
+        if let to_worker::Message::Store(answer) = message {
+            return answer;
         }
     }
 }
