@@ -24,14 +24,23 @@ const HELLO_LIMIT: Duration = Duration::from_secs(10);
 /// Takes agents in.
 pub struct WorkerService {
     handle: Handle,
-    store_url: Arc<str>,
+    urls: Arc<StoreUrls>,
+}
+
+/// Where agents find objects.
+#[derive(Debug, Clone, Default)]
+pub struct StoreUrls {
+    /// Where checkpoints go.
+    pub checkpoints: String,
+    /// Where data sets that users have added are stored; empty where that is nowhere.
+    pub data: String,
 }
 
 impl WorkerService {
-    /// One that feeds the driver behind `handle`; checkpoints go to `store_url`.
+    /// One that feeds the driver behind `handle`; objects are at `urls`.
     #[must_use]
-    pub fn new(handle: Handle, store_url: &str) -> Self {
-        Self { handle, store_url: store_url.into() }
+    pub fn new(handle: Handle, urls: StoreUrls) -> Self {
+        Self { handle, urls: Arc::new(urls) }
     }
 }
 
@@ -43,10 +52,10 @@ impl Worker for WorkerService {
 
     async fn attach(&self, request: Request<Streaming<v1::FromWorker>>) -> Result<Response<Answers>, Status> {
         let said = request.into_inner();
-        let (handle, store_url) = (self.handle.clone(), self.store_url.clone());
+        let (handle, urls) = (self.handle.clone(), self.urls.clone());
         // The answer's headers go out before the hello is in: some clients wait for them before they say anything.
         let session = async move {
-            match open(said, handle, store_url).await {
+            match open(said, handle, urls).await {
                 Ok(outgoing) => Box::pin(outgoing),
                 Err(problem) => rejected(problem),
             }
@@ -59,7 +68,7 @@ impl Worker for WorkerService {
 async fn open(
     mut said: Streaming<v1::FromWorker>,
     handle: Handle,
-    store_url: Arc<str>,
+    urls: Arc<StoreUrls>,
 ) -> Result<Outgoing, Problem> {
     let no_hello =
         |_| Problem::new(Code::BadRequest, format!("no hello came within {} s", HELLO_LIMIT.as_secs()));
@@ -75,7 +84,7 @@ async fn open(
     let (alive, ended) = oneshot::channel();
     tokio::spawn(listen(said, attached.sender, devices, end.clone(), ended));
     let (messages, ready) = (attached.receiver, VecDeque::new());
-    Ok(Outgoing { messages, store_url, ready, end, _alive: alive })
+    Ok(Outgoing { messages, urls, ready, end, _alive: alive })
 }
 
 /// A stream that only says why the agent is not wanted.
@@ -140,7 +149,7 @@ async fn listen(
 /// What the agent is sent.
 struct Outgoing {
     messages: mpsc::Receiver<ToSession>,
-    store_url: Arc<str>,
+    urls: Arc<StoreUrls>,
     ready: VecDeque<v1::ToWorker>,
     /// Why the stream ends, if its other half knows.
     end: Arc<Mutex<Option<Status>>>,
@@ -157,7 +166,7 @@ impl Stream for Outgoing {
                 return Poll::Ready(Some(Ok(message)));
             }
             match ready!(this.messages.poll_recv(context)) {
-                Some(what) => to_worker::messages(what, &this.store_url, &mut this.ready),
+                Some(what) => to_worker::messages(what, &this.urls, &mut this.ready),
                 None => {
                     let end = this.end.lock().unwrap_or_else(PoisonError::into_inner).take();
                     return Poll::Ready(end.map(Err));
