@@ -64,6 +64,8 @@ pub struct Attempt {
     pub resume: Option<CheckpointRef>,
     /// Where checkpoints go.
     pub store_url: Arc<str>,
+    /// Where added data sets are stored; empty where that is nowhere.
+    pub data_url: Arc<str>,
 }
 
 impl Attempt {

@@ -70,6 +70,7 @@ pub(crate) struct Session {
     slots: Vec<Slot>,
     sweeps: HashMap<SweepNumber, Arc<Sweep>>,
     store_url: Arc<str>,
+    data_url: Arc<str>,
     log: ReportLog,
     connected: bool,
     draining: bool,
@@ -90,6 +91,7 @@ impl Session {
             slots: devices.into_iter().map(slot).collect(),
             sweeps: HashMap::new(),
             store_url: "".into(),
+            data_url: "".into(),
             log: ReportLog::new(),
             connected: false,
             draining: false,
@@ -123,6 +125,13 @@ impl Session {
         }
     }
 
+    /// Where added data sets are stored, as the coordinator says it.
+    pub(crate) fn data_at(&mut self, url: &str) {
+        if *self.data_url != *url {
+            self.data_url = url.into();
+        }
+    }
+
     /// The connection is gone. Work goes on; what was asked for on it will not come.
     pub(crate) fn disconnected(&mut self) {
         self.connected = false;
@@ -150,6 +159,7 @@ impl Session {
                 params_json: grant.params_json,
                 resume: grant.resume,
                 store_url: self.store_url.clone(),
+                data_url: self.data_url.clone(),
             };
             if self.draining {
                 self.log.push(device, attempt.lease, untouched(&attempt), now);

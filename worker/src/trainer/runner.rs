@@ -12,11 +12,15 @@ use crate::{
     attempt::{Attempt, LeaseKey, ReportBody},
     backoff::Backoff,
     checkpoints::{CheckpointStore, StoreError},
-    data::Data,
+    data::{
+        Data,
+        cache::{CacheError, View},
+    },
     errors::describe,
     scratch::Scratch,
 };
 use spotsweep_proto::{
+    digest::Digest,
     ids::DeviceName,
     limits::DEVICES_PER_WORKER,
     line::{FailureKind, FromTrainer, Job, PROTOCOL_VERSION, ToTrainer},
@@ -94,6 +98,8 @@ struct Prepared {
     store: Arc<CheckpointStore>,
     /// What to add should the trainer miss the data.
     data_hint: Option<String>,
+    /// Added data, kept on this machine as long as the job runs.
+    view: Option<View>,
 }
 
 pub(crate) struct Runner {
@@ -106,6 +112,7 @@ pub(crate) struct Runner {
     events: mpsc::Sender<TrainerEvent>,
     restarts: Backoff,
     store: Option<(Arc<str>, Arc<CheckpointStore>)>,
+    data_store: Option<(Arc<str>, Arc<CheckpointStore>)>,
     jobs: u64,
 }
 
@@ -119,7 +126,18 @@ impl Runner {
         events: mpsc::Sender<TrainerEvent>,
     ) -> Self {
         let restarts = Backoff::new(RESTART_BASE, RESTART_LIMIT);
-        Self { settings, scratch, device, process, commands, events, restarts, store: None, jobs: 0 }
+        Self {
+            settings,
+            scratch,
+            device,
+            process,
+            commands,
+            events,
+            restarts,
+            store: None,
+            data_store: None,
+            jobs: 0,
+        }
     }
 
     /// Runs until the agent lets go of it.
@@ -240,9 +258,10 @@ impl Runner {
                 }
             }
         }
-        let store = self.store(&attempt.store_url);
+        let store = opened(&mut self.store, &attempt.store_url);
+        let data_store = opened(&mut self.data_store, &attempt.data_url);
         let prepared = tokio::select! {
-            prepared = prepare(&attempt, store, &self.settings, folder) => prepared,
+            prepared = prepare(&attempt, store, data_store, &self.settings, folder) => prepared,
             how = stopped(&mut self.commands, lease) => return match how {
                 Some(HowToStop::Checkpoint | HowToStop::CheckpointBy(_)) => {
                     End::Healthy(Some(ReportBody::Released { step: first_step, seconds: 0.0 }))
@@ -251,7 +270,7 @@ impl Runner {
                 None => End::Closed,
             },
         };
-        let Prepared { job, store, data_hint } = match prepared {
+        let Prepared { job, store, data_hint, view } = match prepared {
             Ok(prepared) => prepared,
             Err(Unprepared { kind, message }) => {
                 return End::Healthy(failed(first_step, kind, &message));
@@ -268,18 +287,41 @@ impl Runner {
         }
         let (end, process) = course.run(process, &mut self.commands, &self.events).await;
         self.process = process;
+        if let (Some(view), End::Healthy(Some(ReportBody::Failed { kind: FailureKind::Data, .. }))) =
+            (&view, &end)
+        {
+            view.distrust();
+        }
         end
     }
+}
 
-    /// The store at `url`; the one that was used last is kept open.
-    fn store(&mut self, url: &Arc<str>) -> Result<Arc<CheckpointStore>, StoreError> {
-        if let Some((_, store)) = self.store.as_ref().filter(|(known, _)| known == url) {
-            return Ok(store.clone());
-        }
-        let store = Arc::new(CheckpointStore::open(url)?);
-        self.store = Some((url.clone(), store.clone()));
-        Ok(store)
+/// The store at `url`; the one that was used last is kept open.
+fn opened(
+    kept: &mut Option<(Arc<str>, Arc<CheckpointStore>)>,
+    url: &Arc<str>,
+) -> Result<Arc<CheckpointStore>, StoreError> {
+    if let Some((_, store)) = kept.as_ref().filter(|(known, _)| known == url) {
+        return Ok(store.clone());
     }
+    let store = Arc::new(CheckpointStore::open(url)?);
+    *kept = Some((url.clone(), store.clone()));
+    Ok(store)
+}
+
+/// Makes an added data set lie on this machine.
+async fn added(
+    manifest: Digest,
+    data_url: &str,
+    store: Result<Arc<CheckpointStore>, StoreError>,
+    settings: &ProcessSettings,
+) -> Result<View, CacheError> {
+    if data_url.is_empty() {
+        return Err(CacheError::NoStore);
+    }
+    let store = store.map_err(CacheError::Store)?;
+    let cache = settings.data.cache().ok_or(CacheError::NoFolder)?;
+    cache.acquire(&store, manifest, None).await
 }
 
 /// Starts a trainer that has the device.
@@ -310,6 +352,7 @@ async fn stopped(
 async fn prepare(
     attempt: &Attempt,
     store: Result<Arc<CheckpointStore>, StoreError>,
+    data_store: Result<Arc<CheckpointStore>, StoreError>,
     settings: &ProcessSettings,
     folder: &Path,
 ) -> Result<Prepared, Unprepared> {
@@ -319,9 +362,18 @@ async fn prepare(
         kind: FailureKind::Internal,
         message: format!("the coordinator sent parameters that are no JSON object: {error}"),
     })?;
+    let mut view = None;
     let (data_dir, data_hint) = match settings.data.find(&attempt.sweep.train, &params) {
         Data::None => (None, None),
         Data::Folder(folder) => (Some(folder), None),
+        Data::Added(manifest) => {
+            let added = added(manifest, &attempt.data_url, data_store, settings).await;
+            let added =
+                added.map_err(|error| Unprepared { kind: error.kind(), message: describe(&error) })?;
+            let folder = added.folder().to_owned();
+            view = Some(added);
+            (Some(folder), None)
+        }
         Data::Missing(hint) => (None, Some(hint)),
     };
     let trial = attempt.trial();
@@ -342,7 +394,7 @@ async fn prepare(
         checkpoint: attempt.sweep.checkpoint,
         resume,
     };
-    Ok(Prepared { job: Box::new(job), store, data_hint })
+    Ok(Prepared { job: Box::new(job), store, data_hint, view })
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the shape that `End` wants")]
