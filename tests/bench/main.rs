@@ -5,6 +5,7 @@
 //!
 //! `bench [--quick] [--only WORD] [--json FILE]`
 
+mod data;
 mod figures;
 mod latency;
 mod memory;
@@ -61,6 +62,9 @@ fn main() -> anyhow::Result<()> {
         recovery::recovery(scale, &runtime, &mut figures)?;
     }
     drop(runtime);
+    if wanted("data") {
+        data::add(scale, &mut figures)?;
+    }
     if wanted("training") {
         training::beside_python(scale, &mut figures)?;
     }
