@@ -178,7 +178,9 @@ async fn an_interrupted_addition_leaves_no_name_and_is_not_begun_anew() {
     let (stored, first) = tokio::sync::oneshot::channel();
     let mut stored = Some(stored);
     let mut step = move |step: Step| {
-        if let (Step::Stored(_), Some(stored)) = (step, stored.take()) {
+        if let Step::Stored(_) = step
+            && let Some(stored) = stored.take()
+        {
             let _told = stored.send(());
         }
     };

@@ -118,7 +118,7 @@ fn arrays_of_bytes_and_floats_are_read_and_colours_go_first() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     let y = file(path, "y.npy", &npy("<i8", "(2,)", &[1u64, 0].map(u64::to_le_bytes).concat()));
-    let mut open = |name: &str, bytes: Vec<u8>| open(&file(path, name, &bytes), &labels(y.clone())).unwrap();
+    let open = |name: &str, bytes: Vec<u8>| open(&file(path, name, &bytes), &labels(y.clone())).unwrap();
     let mut flat = open("a.npy", npy("<f4", "(2, 3)", &floats(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])));
     assert_eq!((flat.shape, flat.train.labels.clone()), ([1, 1, 3], vec![1, 0]));
     assert_eq!(all(&mut flat), floats(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
