@@ -66,7 +66,7 @@ pub(crate) enum CacheError {
     NoManifest {
         manifest: Digest,
         #[source]
-        source: StoreError,
+        source: Box<StoreError>,
     },
     /// The manifest cannot be believed.
     #[error(transparent)]
@@ -82,7 +82,7 @@ pub(crate) enum CacheError {
         last: u32,
         digest: Digest,
         #[source]
-        source: StoreError,
+        source: Box<StoreError>,
     },
     /// Not everything fits.
     #[error(
@@ -258,7 +258,7 @@ impl DataCache {
     /// The bytes of a manifest. Small, and fetched each time a trial begins: its content decides all else.
     async fn manifest(&self, store: &CheckpointStore, manifest: Digest) -> Result<Vec<u8>, CacheError> {
         let fetch = || store.read_object(&manifest, DATA_MANIFEST_BYTES as u64);
-        retried(fetch).await.map_err(|source| CacheError::NoManifest { manifest, source })
+        retried(fetch).await.map_err(|source| CacheError::NoManifest { manifest, source: Box::new(source) })
     }
 
     /// Makes one piece lie in the view.
@@ -292,7 +292,7 @@ impl DataCache {
             first: piece.first,
             last: piece.samples().end.saturating_sub(1),
             digest: piece.digest,
-            source,
+            source: Box::new(source),
         })?;
         let (cache, keep) = (Arc::clone(self), view.manifest);
         blocking(move || cache.publish(piece, &partial, &link, keep)).await
