@@ -25,8 +25,8 @@ use tokio_stream::wrappers::ReceiverStream;
 
 /// Pieces that wait to be stored.
 const PIECES_AHEAD: usize = 1;
-/// Pieces that are hashed and stored at a time: while some are flushed to the disk, the next are hashed.
-const PIECES_UNDER_WAY: usize = 4;
+/// Pieces that are hashed and stored at a time.
+const PIECES_UNDER_WAY: usize = 2;
 /// Share of the samples that is held out where the source has no test part.
 const HELD_OUT: f64 = 0.1;
 
