@@ -1,12 +1,13 @@
 //! A whole coordinator: an open folder, the driver, and the services on a listener.
 
 use crate::{
+    data::sets::SetStore,
     driver::{Driver, DriverError, DriverOptions, Handle, Start},
     error::{Code, Problem},
     grpc::{
         self,
         control::{About, ControlService},
-        worker::WorkerService,
+        worker::{StoreUrls, WorkerService},
     },
     objects::Objects,
     queries::Queries,
@@ -37,6 +38,7 @@ pub struct Coordinator {
     driver: Driver,
     handle: Handle,
     objects: Objects,
+    data_store: Option<String>,
     deletions: mpsc::UnboundedReceiver<Vec<spotsweep_proto::digest::Digest>>,
     /// What opening the folder found.
     pub report: OpenReport,
@@ -72,9 +74,16 @@ impl Coordinator {
             driver,
             handle,
             objects,
+            data_store: None,
             deletions: deleted,
             report: opened.report,
         })
+    }
+
+    /// The same with the object store at `place` (a folder or URL) for data sets that users have added.
+    #[must_use]
+    pub fn with_data_store(self, place: String) -> Self {
+        Self { data_store: Some(place), ..self }
     }
 
     /// Serves on `listen`, which must be on loopback: connections are not authenticated yet.
@@ -101,8 +110,15 @@ impl Coordinator {
             dir: self.dir.display().to_string(),
             started_at_us: u64::try_from(started).unwrap_or(u64::MAX),
         };
-        let control = ControlService::new(queries.clone(), Some(self.handle.clone()), about);
-        let worker = WorkerService::new(self.handle.clone(), &self.objects.url());
+        let data_url = match &self.data_store {
+            Some(place) => SetStore::url_of(place)
+                .map_err(|error| Problem::new(Code::BadAddress, error.to_string()).hint(error.hint()))?,
+            None => String::new(),
+        };
+        let control = ControlService::new(queries.clone(), Some(self.handle.clone()), about)
+            .with_data_store(self.data_store);
+        let urls = StoreUrls { checkpoints: self.objects.url(), data: data_url };
+        let worker = WorkerService::new(self.handle.clone(), urls);
         let (stop, stopped) = oneshot::channel::<()>();
         let services = tokio::spawn(grpc::serve(listener, control, worker, async {
             // Sent, or its other end dropped: both mean stop.

@@ -6,6 +6,13 @@
 //!
 //! Hashes are over the unpacked contents, so that a file and its gzipped form, packed by whichever program, are
 //! known to be the same.
+//!
+//! Data sets that users have added are [`manifest`] (what is stored) and [`reference`] (how a sweep names it).
+
+pub mod manifest;
+pub mod reference;
+
+pub use reference::{DataRef, DataSets};
 
 use crate::{catalogue::Dataset, digest::Digest};
 use std::{
@@ -40,6 +47,13 @@ pub struct DataFiles {
     /// Under which terms it is given away.
     pub licence: &'static str,
 }
+
+/// Names the object store of data sets that users have added: a URL or a folder.
+pub const DATA_STORE_VARIABLE: &str = "SPOTSWEEP_DATA_STORE";
+/// The folder of added data sets below the folder of all data sets, unless [`DATA_STORE_VARIABLE`] says otherwise.
+pub const DATA_STORE_FOLDER: &str = "store";
+/// The folder of an agent's cache of pieces below the folder of all data sets.
+pub const DATA_CACHE_FOLDER: &str = "cache";
 
 /// What is wrong with the contents of a data file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

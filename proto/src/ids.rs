@@ -129,8 +129,8 @@ name!(
     MetricName, "metric name", "._-/", "'.', '_', '-', '/'"
 );
 name!(
-    /// A data set, for instance `fashion-mnist`.
-    DataName, "data set name", "._-", "'.', '_', '-'"
+    /// A data set, for instance `fashion-mnist`, or an added one as [`crate::datasets::DataRef`] writes it.
+    DataName, "data set name", "._-:@", "'.', '_', '-', ':', '@'"
 );
 name!(
     /// A device of a worker: `cpu`, `cuda:0`, …

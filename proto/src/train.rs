@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub struct TrainConfig {
     /// The model and its shape.
     pub model: ModelConfig,
-    /// The data set, or [`crate::catalogue::datasets::NO_DATA`] for a model that trains on none.
+    /// The data set (an added one pinned to its manifest, [`crate::datasets::DataRef`]), or [`crate::catalogue::datasets::NO_DATA`] for a model that trains on none.
     pub data: DataName,
     /// How long to train.
     pub length: Length,

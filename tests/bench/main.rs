@@ -5,6 +5,7 @@
 //!
 //! `bench [--quick] [--only WORD] [--json FILE]`
 
+mod data;
 mod figures;
 mod gang;
 mod latency;
@@ -62,6 +63,9 @@ fn main() -> anyhow::Result<()> {
         recovery::recovery(scale, &runtime, &mut figures)?;
     }
     drop(runtime);
+    if wanted("data") {
+        data::add(scale, &mut figures)?;
+    }
     if wanted("training") {
         training::beside_python(scale, &mut figures)?;
     }

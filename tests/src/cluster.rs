@@ -97,6 +97,11 @@ impl Cluster {
         self.folder.path().join(name)
     }
 
+    /// The object store of added data sets.
+    pub fn data_store(&self) -> PathBuf {
+        self.path("sets")
+    }
+
     /// Where the coordinator listens.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
@@ -142,6 +147,7 @@ impl Cluster {
             .args(["serve", "--dir"])
             .arg(self.dir())
             .args(["--listen", &format!("127.0.0.1:{}", self.port)])
+            .env("SPOTSWEEP_DATA_STORE", self.data_store())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)
@@ -261,6 +267,7 @@ impl Cluster {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binaries::spotsweep());
         command.args(arguments).env("SPOTSWEEP_COORDINATOR", self.url()).stdin(Stdio::null());
+        command.env("SPOTSWEEP_DATA_STORE", self.data_store());
         command
     }
 

@@ -131,6 +131,7 @@ impl Conversation {
             applied_seq,
             keep,
             store_url: store_url.to_owned(),
+            data_url: String::new(),
             heartbeat_s: 0.2,
             lease_s: 10.0,
         }))

@@ -320,6 +320,7 @@ impl Running {
                 self.welcomed = true;
                 self.heartbeat = welcome.heartbeat;
                 self.next_tick = self.next_tick.min(now + welcome.heartbeat);
+                self.session.data_at(&welcome.data_url);
                 self.session.welcomed(welcome.applied_seq, &welcome.keep, &welcome.store_url);
                 Ok(())
             }

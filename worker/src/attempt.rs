@@ -70,6 +70,8 @@ pub struct Attempt {
     pub gang: Option<GangPlace>,
     /// Where checkpoints go.
     pub store_url: Arc<str>,
+    /// Where added data sets are stored; empty where that is nowhere.
+    pub data_url: Arc<str>,
 }
 
 impl Attempt {

@@ -65,7 +65,7 @@ pub(crate) enum StoreError {
     Other { wanted: String, found: String },
     #[error("the object {wanted} is damaged: {found_bytes} bytes with the digest {found}")]
     Damaged { wanted: Digest, found: Digest, found_bytes: u64 },
-    #[error("the manifest {manifest} has {bytes} bytes; {MANIFEST_BYTES} is the limit")]
+    #[error("the manifest {manifest} has {bytes} bytes, more than are allowed")]
     ManifestSize { manifest: Digest, bytes: u64 },
 }
 
@@ -249,12 +249,22 @@ impl CheckpointStore {
         }
         let weights = folder.join("resume-weights.safetensors");
         let state = folder.join("resume-state.safetensors");
-        self.fetch_part(manifest.weights, &weights).await?;
-        self.fetch_part(manifest.state, &state).await?;
+        self.fetch_object(manifest.weights, &weights).await?;
+        self.fetch_object(manifest.state, &state).await?;
         Ok(CheckpointFiles { step: checkpoint.step, weights, state })
     }
 
-    async fn fetch_part(&self, part: Part, path: &Path) -> Result<(), StoreError> {
+    /// Reads a small object, of at most `limit` bytes. What it is, the caller checks.
+    pub(crate) async fn read_object(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, StoreError> {
+        let found = self.objects.get(&self.key(digest)).await?;
+        if found.meta.size > limit {
+            return Err(StoreError::ManifestSize { manifest: *digest, bytes: found.meta.size });
+        }
+        Ok(found.bytes().await?.into())
+    }
+
+    /// Fetches an object into a file and verifies every byte.
+    pub(crate) async fn fetch_object(&self, part: Part, path: &Path) -> Result<(), StoreError> {
         let failed = |source| StoreError::File { path: path.to_owned(), source };
         let mut content = self.objects.get(&self.key(&part.digest)).await?.into_stream();
         let mut file = tokio::fs::File::create(path).await.map_err(failed)?;

@@ -4,8 +4,8 @@ use clap::{Parser, ValueEnum};
 use spotsweep_proto::ids::{DeviceName, NameError, WorkerName};
 use spotsweep_wire::error::Code;
 use spotsweep_worker::{
-    AgentError, DataFolders, DeviceChoice, GangAddress, GangSettings, Machine, NoticeChoice, NoticeError,
-    NoticeSettings, ProcessSettings, TrainerError,
+    AgentError, DATA_CACHE_BYTES, DataFolders, DeviceChoice, GangAddress, GangSettings, Machine,
+    NoticeChoice, NoticeError, NoticeSettings, ProcessSettings, TrainerError,
 };
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use tracing_subscriber::EnvFilter;
@@ -65,6 +65,10 @@ pub(crate) struct Arguments {
     /// Folder of all data sets [default: $SPOTSWEEP_DATA, else spotsweep/data in the user's cache].
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+
+    /// Most bytes of added data sets that are kept on this machine, in `cache` below that folder; agents share it.
+    #[arg(long, value_name = "BYTES", env = "SPOTSWEEP_DATA_CACHE_BYTES", default_value_t = DATA_CACHE_BYTES)]
+    data_cache_bytes: u64,
 
     /// Whose notices that the machine will be taken are heard: auto (the cloud that the firmware names, and Slurm
     /// inside a job), off, aws, gce, azure, slurm.
@@ -232,7 +236,7 @@ pub(crate) fn settings(arguments: &Arguments) -> Result<ProcessSettings, CliErro
         program: arguments.trainer.clone().unwrap_or_else(find_trainer),
         device,
         scratch,
-        data: DataFolders::new(arguments.data_dir.clone()),
+        data: DataFolders::new(arguments.data_dir.clone()).with_cache_bytes(arguments.data_cache_bytes),
         grace: arguments.grace_s,
         silence: arguments.trainer_timeout_s,
         gang: GangSettings {

@@ -1,16 +1,27 @@
 //! Where the files of a job's data set lie on this machine. Looks for them; what is in them is the trainer's to
 //! check.
 
+pub(crate) mod cache;
+
+use cache::DataCache;
 use spotsweep_proto::{
     catalogue::datasets::NO_DATA,
-    datasets::{DATA_VARIABLE, DataFiles, GZIP_SUFFIX, data_root},
+    datasets::{DATA_CACHE_FOLDER, DATA_VARIABLE, DataFiles, DataRef, GZIP_SUFFIX, data_root},
+    digest::Digest,
 };
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// Most bytes of added data sets that are kept on this machine, unless somebody says otherwise: 20 GiB.
+pub const DATA_CACHE_BYTES: u64 = 20 << 30;
 
 /// Where data sets are looked for.
 #[derive(Debug, Clone)]
 pub struct DataFolders {
     root: Option<PathBuf>,
+    cache: Option<Arc<DataCache>>,
 }
 
 /// What was found for a job.
@@ -20,6 +31,8 @@ pub(crate) enum Data {
     None,
     /// The folder with the files.
     Folder(PathBuf),
+    /// It was added by a user, and comes from the object store.
+    Added(Digest),
     /// They are not here; the text says what to do. The trainer may do without or fail.
     Missing(String),
 }
@@ -30,7 +43,20 @@ impl DataFolders {
     pub fn new(root: Option<PathBuf>) -> Self {
         let variable = |name| std::env::var_os(name);
         let (data, cache, home) = (variable(DATA_VARIABLE), variable("XDG_CACHE_HOME"), variable("HOME"));
-        Self { root: root.or_else(|| data_root(data.as_deref(), cache.as_deref(), home.as_deref())) }
+        let root = root.or_else(|| data_root(data.as_deref(), cache.as_deref(), home.as_deref()));
+        Self { root, cache: None }.with_cache_bytes(DATA_CACHE_BYTES)
+    }
+
+    /// With at most so many bytes of added data sets, in the folder `cache` below that of all data sets.
+    #[must_use]
+    pub fn with_cache_bytes(self, limit: u64) -> Self {
+        let cache =
+            self.root.as_ref().map(|root| Arc::new(DataCache::new(root.join(DATA_CACHE_FOLDER), limit)));
+        Self { cache, ..self }
+    }
+
+    pub(crate) fn cache(&self) -> Option<&Arc<DataCache>> {
+        self.cache.as_ref()
     }
 
     /// The data of a job: a parameter `data` overrides the sweep's.
@@ -41,6 +67,9 @@ impl DataFolders {
     ) -> Data {
         let name = params.get("data").or_else(|| train.get("data")).and_then(serde_json::Value::as_str);
         let Some(name) = name.filter(|name| *name != NO_DATA) else { return Data::None };
+        if let Some(manifest) = name.parse::<DataRef>().ok().and_then(|added| added.manifest()) {
+            return Data::Added(manifest);
+        }
         let Some(known) = DataFiles::named(name) else { return Data::None };
         let Some(root) = &self.root else {
             return Data::Missing(format!(

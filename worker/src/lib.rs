@@ -33,7 +33,7 @@ mod wire;
 pub use address::GangAddress;
 pub use agent::{Agent, AgentConfig, AgentError, Drain};
 pub use attempt::{Attempt, CheckpointRef, LeaseKey, Progress, ReportBody, Sweep, SweepNumber, TrialRef};
-pub use data::DataFolders;
+pub use data::{DATA_CACHE_BYTES, DataFolders};
 pub use gang::{GangNews, GangPlace, StoreQuestion};
 pub use machine::Machine;
 pub use notice::{NoticeChoice, NoticeError, NoticeSettings, Notices};

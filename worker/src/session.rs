@@ -124,6 +124,7 @@ pub(crate) struct Session {
     slots: Vec<Slot>,
     sweeps: HashMap<SweepNumber, Arc<Sweep>>,
     store_url: Arc<str>,
+    data_url: Arc<str>,
     log: ReportLog,
     gangs: Gangs,
     connected: bool,
@@ -146,6 +147,7 @@ impl Session {
             slots: devices.into_iter().map(slot).collect(),
             sweeps: HashMap::new(),
             store_url: "".into(),
+            data_url: "".into(),
             log: ReportLog::new(scratch),
             gangs: Gangs::default(),
             connected: false,
@@ -181,6 +183,13 @@ impl Session {
         }
     }
 
+    /// Where added data sets are stored, as the coordinator says it.
+    pub(crate) fn data_at(&mut self, url: &str) {
+        if *self.data_url != *url {
+            self.data_url = url.into();
+        }
+    }
+
     /// The connection is gone. Work goes on; what was asked for on it will not come.
     pub(crate) fn disconnected(&mut self) {
         self.connected = false;
@@ -210,6 +219,7 @@ impl Session {
                 interruption_mean_s: grant.interruption_mean_s,
                 gang: grant.gang,
                 store_url: self.store_url.clone(),
+                data_url: self.data_url.clone(),
             };
             if self.draining {
                 self.log.push(device, attempt.lease, untouched(&attempt), now);

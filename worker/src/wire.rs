@@ -35,6 +35,7 @@ pub(crate) struct Welcome {
     pub(crate) applied_seq: u64,
     pub(crate) keep: Vec<LeaseKey>,
     pub(crate) store_url: String,
+    pub(crate) data_url: String,
     pub(crate) heartbeat: Duration,
 }
 
@@ -145,6 +146,7 @@ fn welcome(welcome: v1::Welcome) -> Result<Welcome, WireError> {
         applied_seq: welcome.applied_seq,
         keep: keep.collect::<Result<_, _>>()?,
         store_url: welcome.store_url,
+        data_url: welcome.data_url,
         heartbeat,
     })
 }

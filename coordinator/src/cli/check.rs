@@ -165,7 +165,7 @@ fn first_trials(summary: &Summary) -> Table {
         if !shown.contains(&"model") {
             cells.push(one.recipe.model.kind().name().into());
         }
-        cells.push(one.recipe.data.as_str().into());
+        cells.push(text::data_set(&one.recipe.data).into());
         cells.push(one.length().into());
         table.row(cells);
     }

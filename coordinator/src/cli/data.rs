@@ -1,9 +1,11 @@
-//! `spotsweep data`: the data sets on this machine. The work itself is done by [`crate::data`].
+//! `spotsweep data`: the data sets on this machine, and those that users have added ([`super::sets`]). The work itself
+//! is done by [`crate::data`].
 
 use super::{
     error::{Ending, Outcome},
     out::{self, Out},
     rows::{self, Field, Format, Row},
+    sets,
     table::{Align, Cell, Column, Keep, Table},
     trial::state_style,
 };
@@ -16,6 +18,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::{path::PathBuf, time::Duration};
 
 const EXAMPLES: &str = "Examples:
+  spotsweep data add flowers ./flowers         a folder of pictures for each class, a table, NumPy's arrays
   spotsweep data get fashion-mnist
   spotsweep data get mnist --from ~/datasets/mnist
   spotsweep data ls
@@ -33,13 +36,20 @@ pub(crate) struct DataArgs {
 /// Commands of `data`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DataCommand {
-    /// Fetch a data set, or take it from a folder; verified by hash
+    /// Check, split and store data of your own, for sweeps on any number of machines
+    Add(Box<sets::AddArgs>),
+    /// Show a data set that was added
+    Show(sets::ShowSetArgs),
+    /// Remove a data set that was added
+    Remove(sets::RemoveArgs),
+    /// Fetch a known data set, or take it from a folder; verified by hash
     Get(GetArgs),
     /// List the data sets and whether they are here
+    #[command(visible_alias = "list")]
     Ls(LsArgs),
-    /// Compare the files of data sets, or of all that are here, with their hashes
+    /// Compare data sets, or all known ones that are here, with their hashes
     Verify(VerifyArgs),
-    /// Print the folder of a data set
+    /// Print the folder of a known data set
     Path(PathArgs),
 }
 
@@ -64,7 +74,7 @@ pub(crate) struct LsArgs {
 /// Options of `data verify`.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// The data sets; all that are here if none is named
+    /// The data sets; all known ones that are here if none is named
     pub(crate) names: Vec<String>,
 }
 
@@ -79,10 +89,17 @@ pub(crate) struct PathArgs {
 ///
 /// # Errors
 /// [`DataError`], as a [`Problem`].
-pub(crate) fn run(args: &DataArgs) -> Outcome {
+pub(crate) async fn run(args: DataArgs) -> Outcome {
+    match &args.command {
+        DataCommand::Add(args) => return sets::add(args).await,
+        DataCommand::Show(args) => return sets::show(args).await,
+        DataCommand::Remove(args) => return sets::remove(args).await,
+        DataCommand::Get(_) | DataCommand::Ls(_) | DataCommand::Verify(_) | DataCommand::Path(_) => {}
+    }
     let store = DataStore::from_environment().map_err(problem)?;
     let mut data = Out::stdout();
     match &args.command {
+        DataCommand::Add(_) | DataCommand::Show(_) | DataCommand::Remove(_) => {}
         DataCommand::Get(args) => {
             let origin = args.from.as_deref().map_or(Origin::Usual, Origin::Folder);
             let got = get(&store, &args.name, origin)?;
@@ -90,11 +107,17 @@ pub(crate) fn run(args: &DataArgs) -> Outcome {
         }
         DataCommand::Ls(args) => {
             let listed = store.list();
-            let rows = || listed.iter().map(row).collect::<Vec<_>>();
+            let added = sets::all().await?;
             match args.format {
-                Format::Table => data.table(&table(&listed))?,
-                Format::Json => data.text(&rows::json_lines(&rows()))?,
-                Format::Csv => data.text(&rows::csv(&rows())?)?,
+                Format::Table => data.table(&table(&listed, &added))?,
+                Format::Json => {
+                    let rows: Vec<Row> = listed.iter().map(row).chain(added).collect();
+                    data.text(&rows::json_lines(&rows))?;
+                }
+                Format::Csv => {
+                    let rows: Vec<Row> = listed.iter().map(row).chain(added.iter().map(csv_row)).collect();
+                    data.text(&rows::csv(&rows)?)?;
+                }
             }
         }
         DataCommand::Verify(args) => {
@@ -108,7 +131,10 @@ pub(crate) fn run(args: &DataArgs) -> Outcome {
                 out::say(&format!("no data set is in {}", store.root().display()));
             }
             for name in names {
-                store.verify(known(&name).map_err(problem)?).map_err(problem)?;
+                match known(&name) {
+                    Ok(files) => drop(store.verify(files).map_err(problem)?),
+                    Err(_) => sets::verify(&name).await?,
+                }
                 data.line(&format!("{name}: whole and unaltered"))?;
             }
         }
@@ -176,7 +202,17 @@ fn row(one: &Listed) -> Row {
         .with("about", Field::text(one.known.dataset().map(|dataset| dataset.about).unwrap_or_default()))
 }
 
-fn table(listed: &[Listed]) -> Table {
+/// An added data set in the columns of the known ones.
+fn csv_row(added: &Row) -> Row {
+    Row::new()
+        .with("data", Field::text(&sets::shown_of(added, "data")))
+        .with("state", Field::text(&sets::shown_of(added, "state")))
+        .with("folder", Field::text(&sets::shown_of(added, "digest")))
+        .with("licence", Field::Nothing)
+        .with("about", Field::text(&sets::shown_of(added, "about")))
+}
+
+fn table(listed: &[Listed], added: &[Row]) -> Table {
     let mut table = Table::new(vec![
         Column::new("data", Align::Left, Keep::Always),
         Column::new("state", Align::Left, Keep::Always),
@@ -196,6 +232,15 @@ fn table(listed: &[Listed]) -> Table {
             one.folder.display().to_string().into(),
             one.known.licence.into(),
             one.known.dataset().map(|dataset| dataset.about).unwrap_or_default().into(),
+        ]);
+    }
+    for one in added {
+        table.row(vec![
+            sets::shown_of(one, "data").into(),
+            Cell::styled("stored", state_style("completed")),
+            sets::shown_of(one, "digest").into(),
+            "".into(),
+            sets::shown_of(one, "about").into(),
         ]);
     }
     table

@@ -4,6 +4,7 @@
 
 use super::{error::io_problem, out};
 use crate::{
+    data::sets::SetStore,
     error::{Code, Problem},
     server::Coordinator,
     store::StoreOptions,
@@ -36,6 +37,10 @@ impl Host {
         for cut in &coordinator.report.cut {
             out::warn(&cut.to_string());
         }
+        let coordinator = match SetStore::place(None) {
+            Ok(place) => coordinator.with_data_store(place),
+            Err(_) => coordinator,
+        };
         let running = coordinator.serve(listen).await?;
         let url = running.url.clone();
         let (stop, stopped) = oneshot::channel();

@@ -29,6 +29,7 @@ mod results;
 mod rows;
 mod run;
 mod serve;
+mod sets;
 mod show;
 mod simulate;
 mod source;
@@ -99,7 +100,7 @@ pub(crate) enum Command {
     Checkpoint(checkpoint::CheckpointArgs),
     /// List models and their hyperparameters
     Models(models::ModelsArgs),
-    /// Fetch, list and verify data sets
+    /// Add, fetch, list and verify data sets
     Data(data::DataArgs),
     /// Show what is found on this machine and what is missing
     Doctor(doctor::DoctorArgs),
@@ -119,7 +120,7 @@ fn dispatch(command: Command) -> Outcome {
         Command::Check(args) => check::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Models(args) => models::run(&args),
-        Command::Data(args) => data::run(&args),
+        Command::Data(args) => wait_in_threads(data::run(args)),
         Command::Completions(args) => completions::run(&args, Cli::command()),
         Command::Run(args) => wait_in_threads(run::run(args)),
         Command::Serve(args) => wait_in_threads(serve::run(args)),

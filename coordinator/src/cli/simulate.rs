@@ -14,7 +14,11 @@ use crate::error::{Code, Problem};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use spotsweep_engine::event::DeviceKind;
-use spotsweep_proto::spec::{DeviceRequest, Every, SweepSpec};
+use spotsweep_proto::{
+    datasets::DataRef,
+    spec::{DeviceRequest, Every, SweepSpec},
+    train::Length,
+};
 use spotsweep_sim::spot::{
     Duration, Figures, HORIZON_S, Market, Plan, ReplayError, TRACE_BYTES, Trace, TraceError, replay,
 };
@@ -125,6 +129,17 @@ struct Answer<'a> {
 /// Everything that is wrong with the file or the trace; or no machine fits the sweep.
 pub(crate) fn run(args: &SimulateArgs) -> Outcome {
     let file = sweep_file::read(&args.file)?;
+    let in_steps = matches!(file.spec.train.length, Some(Length::Steps(_)));
+    if args.step_s.is_some()
+        && !in_steps
+        && file.spec.data_names().iter().any(|name| name.as_str().parse::<DataRef>().is_ok())
+    {
+        // The simulator knows the sizes of the catalogue's data sets only.
+        let message = "how many steps an epoch of added data has is not known here";
+        return Err(Problem::new(Code::BadRequest, message)
+            .hint("give --trial-s, or `steps` in `train`")
+            .into());
+    }
     let trace = args.trace.as_deref().map(read_trace).transpose()?;
     if args.trial_s.is_none() && args.step_s.is_none() {
         note(&format!("a trial is taken to train {TRIAL_S} s; --trial-s or --step-s says otherwise"));

@@ -40,7 +40,7 @@ pub(crate) struct SubmitArgs {
 /// If the file is wrong, or the coordinator does not answer.
 pub(crate) async fn run(args: SubmitArgs) -> Outcome {
     // Checked here first: a wrong file is told even where no coordinator answers.
-    let file = sweep_file::read(&args.file)?;
+    let file = sweep_file::read_for_coordinator(&args.file)?;
     let mut source = args.coordinator.open().await?;
     let answer = submit(&mut source, &file).await?;
     let mut out = Out::stdout();

@@ -2,11 +2,12 @@
 //!
 //! The check itself is `spotsweep_proto::spec::parse`. Must not print.
 
-use super::error::io_problem;
+use super::{error::io_problem, sets};
 use crate::error::{Code, Problem};
 use spotsweep_proto::{
+    datasets::DataSets,
     limits::SWEEP_FILE_BYTES,
-    spec::{SweepSpec, parse},
+    spec::{SweepSpec, data_asked_for, parse_with},
 };
 use std::{fs::File, io::Read as _, path::Path};
 
@@ -26,6 +27,21 @@ pub(crate) struct SweepFile {
 /// # Errors
 /// If it cannot be read, or everything that is wrong with it.
 pub(crate) fn read(path: &Path) -> Result<SweepFile, Problem> {
+    read_with(path, |source| sets::known(data_asked_for(source)))
+}
+
+/// As [`read`], without looking whether added data sets are there: for a coordinator that has a store of its own.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn read_for_coordinator(path: &Path) -> Result<SweepFile, Problem> {
+    read_with(path, |_| Ok(DataSets::any()))
+}
+
+fn read_with(
+    path: &Path,
+    sets: impl FnOnce(&[u8]) -> Result<DataSets, Problem>,
+) -> Result<SweepFile, Problem> {
     let mut source = Vec::new();
     let limit = u64::try_from(SWEEP_FILE_BYTES).unwrap_or(u64::MAX);
     File::open(path)
@@ -38,7 +54,8 @@ pub(crate) fn read(path: &Path) -> Result<SweepFile, Problem> {
         return Err(Problem::new(Code::BadSweepFile, large)
             .hint("write ranges (min, max, q) instead of long lists of values"));
     }
-    match parse(&source, &name) {
+    let sets = sets(&source)?;
+    match parse_with(&source, &name, &sets) {
         Ok(spec) => Ok(SweepFile { name, source, spec }),
         Err(diagnostics) => Err(Problem::new(Code::BadSweepFile, diagnostics.to_string().trim_end())),
     }

@@ -3,6 +3,7 @@
 //! Pure functions. Must not print.
 
 use serde_json::Value;
+use spotsweep_proto::{datasets::DataRef, ids::DataName};
 use std::borrow::Cow;
 
 /// Text that came from a file, a worker or a trainer, fit for a terminal: control characters, and the marks that
@@ -104,6 +105,12 @@ pub(crate) fn duration(seconds: f64) -> String {
         (0, _, _) => format!("{h}h{m:02}m"),
         (_, _, _) => format!("{d}d{h:02}h"),
     }
+}
+
+/// A data set as people call it: an added one without its digest, if it has a name.
+#[must_use]
+pub(crate) fn data_set(name: &DataName) -> String {
+    name.as_str().parse::<DataRef>().map_or_else(|_| name.to_string(), |added| added.short())
 }
 
 /// A size: `512 B`, `4.1 MiB`.

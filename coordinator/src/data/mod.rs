@@ -3,13 +3,19 @@
 //! Owns the folder of data sets (the rule for its place is `spotsweep_proto::datasets`). A data set is put there
 //! in one rename, after every file was verified. It must not print, and must not know the command line: what is
 //! being done goes to a callback. All calls block.
+//!
+//! Data sets that users have added live elsewhere: [`sets`] keeps them in an object store, `source` reads what people
+//! have.
 
 mod error;
 mod files;
 mod origin;
+pub mod sets;
+mod source;
 
 pub use error::DataError;
 pub use origin::Origin;
+pub use source::SourceOptions;
 
 use spotsweep_proto::datasets::{DATA_FILES, DATA_VARIABLE, DataFiles, data_root};
 use std::{

@@ -2,8 +2,9 @@
 
 use super::watch;
 use crate::{
+    data::sets::SetStore,
     driver::Handle,
-    error::{Code, Problem},
+    error::{Code, Problem, chain},
     queries::{Found, Queries},
 };
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
@@ -11,7 +12,7 @@ use spotsweep_engine::{
     Refusal, Reply, TrialRef,
     event::{Command, Target},
 };
-use spotsweep_proto::spec;
+use spotsweep_proto::{datasets::DataSets, spec};
 use spotsweep_wire::v1::{self, control_server::Control};
 use std::{pin::Pin, sync::Arc};
 use tonic::{Request, Response, Status};
@@ -21,6 +22,7 @@ pub struct ControlService {
     queries: Queries,
     handle: Option<Handle>,
     about: Arc<About>,
+    data_store: Option<String>,
 }
 
 /// Facts about the coordinator.
@@ -39,7 +41,27 @@ impl ControlService {
     /// Answers with `queries`; with `handle`, also does what it is told.
     #[must_use]
     pub fn new(queries: Queries, handle: Option<Handle>, about: About) -> Self {
-        Self { queries, handle, about: Arc::new(about) }
+        Self { queries, handle, about: Arc::new(about), data_store: None }
+    }
+
+    /// The same with the object store at `place` for data sets that sweeps name.
+    #[must_use]
+    pub fn with_data_store(self, place: Option<String>) -> Self {
+        Self { data_store: place, ..self }
+    }
+
+    /// The added data sets that a sweep file may have.
+    async fn data_sets(&self, source: &[u8]) -> Result<DataSets, Problem> {
+        let asked = spec::data_asked_for(source);
+        let Some(place) = self.data_store.as_deref().filter(|_| !asked.is_empty()) else {
+            return Ok(DataSets::stored());
+        };
+        match SetStore::existing(place) {
+            Ok(Some(store)) => store.known(&asked).await,
+            Ok(None) => Ok(DataSets::stored()),
+            Err(error) => Err(error),
+        }
+        .map_err(|error| Problem::new(Code::Storage, chain(&error)).hint(error.hint()))
     }
 
     fn handle(&self) -> Result<&Handle, Problem> {
@@ -86,7 +108,8 @@ impl Control for ControlService {
         let token: [u8; 16] =
             token.as_ref().try_into().map_err(|_| Problem::new(Code::BadRequest, "a token has 16 bytes"))?;
         let handle = self.handle()?;
-        let parsed = tokio::task::spawn_blocking(move || spec::parse(&source, &file_name)).await;
+        let sets = self.data_sets(&source).await?;
+        let parsed = tokio::task::spawn_blocking(move || spec::parse_with(&source, &file_name, &sets)).await;
         let spec = parsed.map_err(|error| Problem::internal(&error))?;
         let spec = spec.map_err(|wrong| Problem::new(Code::BadSweepFile, wrong.to_string()))?;
         let trials = u64::from(spec.trials());

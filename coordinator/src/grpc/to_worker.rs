@@ -1,5 +1,6 @@
 //! What workers are told, from domain to wire. Runs on the connection's task, not on the driver's.
 
+use super::worker::StoreUrls;
 use crate::{
     driver::{SweepCard, ToSession},
     queries::messages::checkpoint_ref,
@@ -18,14 +19,15 @@ const GRANT_BATCH_BYTES: usize = 1 << 20;
 const HEARTBEAT_S: f64 = 1.0;
 
 /// Appends the messages that say `what`.
-pub(super) fn messages(what: ToSession, store_url: &str, out: &mut VecDeque<v1::ToWorker>) {
+pub(super) fn messages(what: ToSession, urls: &StoreUrls, out: &mut VecDeque<v1::ToWorker>) {
     let mut push = |message| out.push_back(v1::ToWorker { message: Some(message) });
     match what {
         ToSession::Welcome { worker, applied_seq, keep, lease_s } => push(Message::Welcome(v1::Welcome {
             worker: worker.0,
             applied_seq,
             keep: keep.iter().map(held_lease).collect(),
-            store_url: store_url.to_owned(),
+            store_url: urls.checkpoints.clone(),
+            data_url: urls.data.clone(),
             heartbeat_s: HEARTBEAT_S.min(lease_s / 4.0),
             lease_s,
         })),

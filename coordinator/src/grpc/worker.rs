@@ -28,15 +28,24 @@ const HELLO_LIMIT: Duration = Duration::from_secs(10);
 /// Takes agents in.
 pub struct WorkerService {
     handle: Handle,
-    store_url: Arc<str>,
+    urls: Arc<StoreUrls>,
     rendezvous: Rendezvous,
 }
 
+/// Where agents find objects.
+#[derive(Debug, Clone, Default)]
+pub struct StoreUrls {
+    /// Where checkpoints go.
+    pub checkpoints: String,
+    /// Where data sets that users have added are stored; empty where that is nowhere.
+    pub data: String,
+}
+
 impl WorkerService {
-    /// One that feeds the driver behind `handle`; checkpoints go to `store_url`.
+    /// One that feeds the driver behind `handle`; objects are at `urls`.
     #[must_use]
-    pub fn new(handle: Handle, store_url: &str) -> Self {
-        Self { handle, store_url: store_url.into(), rendezvous: Rendezvous::default() }
+    pub fn new(handle: Handle, urls: StoreUrls) -> Self {
+        Self { handle, urls: Arc::new(urls), rendezvous: Rendezvous::default() }
     }
 }
 
@@ -48,11 +57,11 @@ impl Worker for WorkerService {
 
     async fn attach(&self, request: Request<Streaming<v1::FromWorker>>) -> Result<Response<Answers>, Status> {
         let said = request.into_inner();
-        let (handle, store_url) = (self.handle.clone(), self.store_url.clone());
+        let (handle, urls) = (self.handle.clone(), self.urls.clone());
         let rendezvous = self.rendezvous.clone();
         // The answer's headers go out before the hello is in: some clients wait for them before they say anything.
         let session = async move {
-            match open(said, handle, store_url, &rendezvous).await {
+            match open(said, handle, urls, &rendezvous).await {
                 Ok(outgoing) => Box::pin(outgoing),
                 Err(problem) => rejected(problem),
             }
@@ -65,7 +74,7 @@ impl Worker for WorkerService {
 async fn open(
     mut said: Streaming<v1::FromWorker>,
     handle: Handle,
-    store_url: Arc<str>,
+    urls: Arc<StoreUrls>,
     rendezvous: &Rendezvous,
 ) -> Result<Outgoing, Problem> {
     let no_hello =
@@ -84,7 +93,7 @@ async fn open(
     let (alive, ended) = oneshot::channel();
     tokio::spawn(listen(said, attached.sender, devices, member.clone(), end.clone(), ended));
     let (messages, ready) = (attached.receiver, VecDeque::new());
-    Ok(Outgoing { messages, member, store_answers, store_url, ready, end, _alive: alive })
+    Ok(Outgoing { messages, member, store_answers, urls, ready, end, _alive: alive })
 }
 
 /// A stream that only says why the agent is not wanted.
@@ -171,7 +180,7 @@ struct Outgoing {
     messages: mpsc::Receiver<ToSession>,
     member: Arc<Member>,
     store_answers: mpsc::Receiver<v1::StoreAnswer>,
-    store_url: Arc<str>,
+    urls: Arc<StoreUrls>,
     ready: VecDeque<v1::ToWorker>,
     /// Why the stream ends, if its other half knows.
     end: Arc<Mutex<Option<Status>>>,
@@ -190,7 +199,7 @@ impl Stream for Outgoing {
             match this.messages.poll_recv(context) {
                 Poll::Ready(Some(what)) => {
                     this.member.told(&what);
-                    to_worker::messages(what, &this.store_url, &mut this.ready);
+                    to_worker::messages(what, &this.urls, &mut this.ready);
                 }
                 Poll::Pending => {
                     // The other end is `member`'s: it is there.

@@ -2,12 +2,13 @@
 
 use super::{
     CatalogueError, ModelKind, canonical,
-    datasets::{Dataset, NO_DATA},
+    datasets::NO_DATA,
     hyperparameters::{HYPERPARAMETERS, Hyperparameter},
     listed, nearest,
     read::Typed,
 };
 use crate::{
+    datasets::{DataRef, DataSets, manifest::DataFacts, reference::FoundData},
     gang::SHARDS_PER_TRIAL,
     ids::DataName,
     spec::TrainSection,
@@ -25,12 +26,24 @@ use crate::{
 /// # Errors
 /// The first key that is unknown, of the wrong type, out of range, or at odds with another.
 pub fn resolve(train: &TrainSection, params: &Assignment) -> Result<TrainConfig, CatalogueError> {
+    resolve_with(train, params, &DataSets::catalogue())
+}
+
+/// As [`resolve`], where trials may also train on the data sets in `sets`.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn resolve_with(
+    train: &TrainSection,
+    params: &Assignment,
+    sets: &DataSets,
+) -> Result<TrainConfig, CatalogueError> {
     let recipe = Recipe::new(train, params)?;
-    let dataset = recipe.data()?;
+    let dataset = recipe.data(sets)?;
     let config = TrainConfig {
         model: recipe.model_config()?,
-        data: match dataset {
-            Some(dataset) => data_name(dataset.name)?,
+        data: match &dataset {
+            Some(FoundData { name, .. }) => name.clone(),
             None => data_name(NO_DATA)?,
         },
         length: recipe.length()?,
@@ -61,8 +74,8 @@ pub fn resolve(train: &TrainSection, params: &Assignment) -> Result<TrainConfig,
         exact: train.exact,
     };
     can_be_sharded(&config, recipe.given("batch_size")?.is_some())?;
-    if let Some(dataset) = dataset {
-        fits(&config, dataset)?;
+    if let Some(FoundData { facts: Some(facts), .. }) = dataset {
+        fits(&config, &facts)?;
     }
     Ok(config)
 }
@@ -89,24 +102,26 @@ fn can_be_sharded(config: &TrainConfig, chosen: bool) -> Result<(), CatalogueErr
     Ok(())
 }
 
-/// What the choices mean for the data set at hand.
-fn fits(config: &TrainConfig, dataset: &Dataset) -> Result<(), CatalogueError> {
+/// Checks what the choices mean for the data set at hand.
+///
+/// # Errors
+/// A class that it does not have, or a batch that it cannot fill.
+pub fn fits(config: &TrainConfig, dataset: &DataFacts) -> Result<(), CatalogueError> {
+    let name =
+        config.data.as_str().parse::<DataRef>().map_or_else(|_| config.data.to_string(), |set| set.short());
     if let ModelConfig::Logistic { positive_class } = config.model
         && positive_class >= dataset.classes
     {
         return Err(CatalogueError::new(
             "positive_class",
-            format!("{} has the classes 0 to {}, not {positive_class}", dataset.name, dataset.classes - 1),
+            format!("{name} has the classes 0 to {}, not {positive_class}", dataset.classes - 1),
         ));
     }
     let split = dataset.train_samples - dataset.validation_samples(config.validation_fraction);
     if config.batch_size > split {
         return Err(CatalogueError::new(
             "batch_size",
-            format!(
-                "a batch of {} is more than the {split} training samples of {}",
-                config.batch_size, dataset.name
-            ),
+            format!("a batch of {} is more than the {split} training samples of {name}", config.batch_size),
         ));
     }
     Ok(())
@@ -209,7 +224,7 @@ impl<'a> Recipe<'a> {
         }
     }
 
-    fn data(&self) -> Result<Option<&'static Dataset>, CatalogueError> {
+    fn data(&self, sets: &DataSets) -> Result<Option<FoundData>, CatalogueError> {
         if !self.model.needs_data() {
             return Ok(None);
         }
@@ -219,7 +234,7 @@ impl<'a> Recipe<'a> {
             (None, None) => Typed::Data(None),
         };
         match typed {
-            Typed::Data(Some(dataset)) => Ok(Some(dataset)),
+            Typed::Data(Some(name)) => sets.find(&name),
             _ => Err(CatalogueError::new(
                 "data",
                 format!("{} trains on data, and the sweep names none", self.model),

@@ -1,6 +1,7 @@
 //! The data sets that a sweep may name: their shapes and the names of their files. Where the files come from
 //! and what their hashes are is not known here.
 
+use crate::datasets::manifest::DataFacts;
 use serde::Serialize;
 
 /// One data set of images with one label each.
@@ -102,6 +103,19 @@ impl Dataset {
         DATASETS.iter().find(|dataset| dataset.name == name)
     }
 
+    /// What a model needs to know of it.
+    #[must_use]
+    pub fn facts(&self) -> DataFacts {
+        DataFacts {
+            shape: self.shape,
+            classes: self.classes,
+            train_samples: self.train_samples,
+            test_samples: self.test_samples,
+        }
+    }
+}
+
+impl DataFacts {
     /// Images held out for validation: the share, rounded down.
     #[must_use]
     pub fn validation_samples(&self, validation_fraction: f64) -> u32 {

@@ -14,8 +14,8 @@ pub mod models;
 mod read;
 pub mod rows;
 
-pub use config::resolve;
 pub(crate) use config::unknown_key;
+pub use config::{fits, resolve, resolve_with};
 pub use datasets::{DATASETS, Dataset};
 pub use hyperparameters::{HYPERPARAMETERS, Hyperparameter};
 pub use models::{MODELS, ModelKind};

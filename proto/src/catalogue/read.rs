@@ -2,11 +2,11 @@
 
 use super::{
     CatalogueError, DATASETS, ModelKind,
-    datasets::{Dataset, NO_DATA},
+    datasets::NO_DATA,
     hyperparameters::{Hyperparameter, Kind, Range},
     listed, nearest,
 };
-use crate::value::ParamValue;
+use crate::{catalogue::Dataset, datasets::DataRef, value::ParamValue};
 use std::fmt;
 
 /// A value that has the type and lies in the range of its row.
@@ -19,8 +19,8 @@ pub(super) enum Typed {
     Word(&'static str),
     Widths(Vec<u32>),
     Model(ModelKind),
-    /// `None` stands for [`NO_DATA`].
-    Data(Option<&'static Dataset>),
+    /// `None` stands for [`NO_DATA`]. Whether there is such a data set, [`crate::datasets::DataSets`] knows.
+    Data(Option<String>),
 }
 
 impl Hyperparameter {
@@ -90,10 +90,13 @@ impl Hyperparameter {
                 .ok_or_else(|| unknown("model", value, ModelKind::names())),
             Kind::Data => match value {
                 ParamValue::Text(text) if text == NO_DATA => Ok(Typed::Data(None)),
-                ParamValue::Text(text) => Dataset::named(text)
-                    .map(|dataset| Typed::Data(Some(dataset)))
-                    .ok_or_else(|| unknown("data set", value, DATASETS.iter().map(|d| d.name))),
+                ParamValue::Text(text)
+                    if Dataset::named(text).is_some() || text.parse::<DataRef>().is_ok() =>
+                {
+                    Ok(Typed::Data(Some(text.clone())))
+                }
                 ParamValue::Null
+                | ParamValue::Text(_)
                 | ParamValue::Bool(_)
                 | ParamValue::Int(_)
                 | ParamValue::Float(_)

@@ -5,7 +5,7 @@
 //! fails with the same message when it starts.
 
 use super::{
-    Method, SweepSpec,
+    Method, SweepSpec, added,
     diagnostic::{Report, Span},
     draw,
     sections::Places,
@@ -17,6 +17,7 @@ use crate::{
         hyperparameters::{Kind, OPTIMIZERS, SCHEDULES},
         listed,
     },
+    datasets::DataSets,
     limits::TRIALS_PER_SWEEP,
     metric::KNOWN_METRICS,
     value::ParamValue,
@@ -30,7 +31,7 @@ const DRAWS: u32 = 20_000;
 /// Trials that may be reported for contradicting themselves, and wrong values of one parameter.
 const FAULTS: usize = 3;
 
-pub(super) fn check(spec: &SweepSpec, places: &Places, report: &mut Report<'_>) {
+pub(super) fn check(spec: &SweepSpec, places: &Places, sets: &DataSets, report: &mut Report<'_>) {
     if places.method_known {
         size(spec, places, report);
     }
@@ -50,9 +51,10 @@ pub(super) fn check(spec: &SweepSpec, places: &Places, report: &mut Report<'_>) 
         values(row, parameter, &place.items, place.name, report);
         unbounded_draws(spec, row, parameter, place.name, report);
     }
+    added::check(spec, places, sets, report);
     objective(spec, &models, places, report);
     if report.is_clean() {
-        recipes(spec, places, report);
+        recipes(spec, places, sets, report);
     }
 }
 
@@ -324,11 +326,11 @@ fn objective(spec: &SweepSpec, models: &[ModelKind], places: &Places, report: &m
 }
 
 /// Makes the first recipes, to find what only shows in combination.
-fn recipes(spec: &SweepSpec, places: &Places, report: &mut Report<'_>) {
+fn recipes(spec: &SweepSpec, places: &Places, sets: &DataSets, report: &mut Report<'_>) {
     let mut faults: Vec<CatalogueError> = Vec::new();
     for number in 0..spec.trials().min(TRIALS) {
         let assignment = spec.space.assignment(spec.method, number);
-        let Err(error) = catalogue::resolve(&spec.train, &assignment) else { continue };
+        let Err(error) = catalogue::resolve_with(&spec.train, &assignment, sets) else { continue };
         if faults.contains(&error) {
             continue;
         }

@@ -11,6 +11,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
+mod added;
 mod against_catalogue;
 mod diagnostic;
 mod domain;
@@ -23,8 +24,9 @@ pub mod space;
 mod summary;
 mod yaml;
 
+pub use added::data_asked_for;
 pub use diagnostic::{Diagnostic, Diagnostics, Place};
-pub use parse::parse;
+pub use parse::{parse, parse_with};
 use space::Space;
 pub use summary::{ParameterSummary, Summary, TrialSummary};
 

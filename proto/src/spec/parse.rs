@@ -1,12 +1,12 @@
 //! From the bytes of a sweep file to a checked [`SweepSpec`], or to everything that is wrong with it.
 
 use super::{
-    SweepSpec, against_catalogue,
+    SweepSpec, added, against_catalogue,
     diagnostic::{Diagnostics, Report, Span},
     sections,
     yaml::{self, Value},
 };
-use crate::{ids::SweepName, limits::SWEEP_FILE_BYTES, value::ParamValue};
+use crate::{datasets::DataSets, ids::SweepName, limits::SWEEP_FILE_BYTES, value::ParamValue};
 
 /// Reads and checks a sweep file. `file_name` is shown in diagnostics, and its stem is the name of a sweep that
 /// gives itself none.
@@ -16,6 +16,14 @@ use crate::{ids::SweepName, limits::SWEEP_FILE_BYTES, value::ParamValue};
 /// # Errors
 /// Everything that is wrong, up to a bounded number.
 pub fn parse(source: &[u8], file_name: &str) -> Result<SweepSpec, Diagnostics> {
+    parse_with(source, file_name, &DataSets::catalogue())
+}
+
+/// As [`parse`], where the sweep may also name the data sets in `sets`. The specification has them pinned.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_with(source: &[u8], file_name: &str, sets: &DataSets) -> Result<SweepSpec, Diagnostics> {
     if source.len() > SWEEP_FILE_BYTES {
         let mut report = Report::new("");
         report.error_hint(
@@ -28,8 +36,8 @@ pub fn parse(source: &[u8], file_name: &str) -> Result<SweepSpec, Diagnostics> {
     let text = utf8(source).map_err(|report| report.finish(file_name))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut report = Report::new(text);
-    match sweep(text, file_name, &mut report) {
-        Some(spec) if report.is_clean() => Ok(spec),
+    match sweep(text, file_name, sets, &mut report) {
+        Some(spec) if report.is_clean() => Ok(added::pin(spec, sets)),
         outcome => {
             if outcome.is_none() && report.is_clean() {
                 // The reader of YAML says why it stops; should it ever not, the user is not left with nothing.
@@ -40,7 +48,7 @@ pub fn parse(source: &[u8], file_name: &str) -> Result<SweepSpec, Diagnostics> {
     }
 }
 
-fn sweep(text: &str, file_name: &str, report: &mut Report<'_>) -> Option<SweepSpec> {
+fn sweep(text: &str, file_name: &str, sets: &DataSets, report: &mut Report<'_>) -> Option<SweepSpec> {
     if let Some(span) = control_character(text) {
         report.error_hint(span, "a control character stands here", "a sweep file is plain text");
         return None;
@@ -55,7 +63,7 @@ fn sweep(text: &str, file_name: &str, report: &mut Report<'_>) -> Option<SweepSp
         return None;
     };
     let (spec, places) = sections::read(&root, name_from(file_name)?, report)?;
-    against_catalogue::check(&spec, &places, report);
+    against_catalogue::check(&spec, &places, sets, report);
     Some(spec)
 }
 

@@ -100,6 +100,7 @@ mod tests {
             interruption_mean_s: 0.0,
             gang: None,
             store_url: url.into(),
+            data_url: "".into(),
         }
     }
 

@@ -15,13 +15,17 @@ use crate::{
     attempt::{Attempt, CheckpointRef, LeaseKey, ReportBody},
     backoff::Backoff,
     checkpoints::{CheckpointStore, StoreError},
-    data::Data,
+    data::{
+        Data,
+        cache::{CacheError, View},
+    },
     errors::describe,
     gang::{GangNews, GangPlace},
     interval::{self, Interval},
     scratch::Scratch,
 };
 use spotsweep_proto::{
+    digest::Digest,
     gang::Generation,
     ids::{DeviceName, TrialId},
     limits::DEVICES_PER_WORKER,
@@ -100,6 +104,8 @@ struct Prepared {
     store: Arc<CheckpointStore>,
     /// What to add should the trainer miss the data.
     data_hint: Option<String>,
+    /// Added data, kept on this machine as long as the job runs.
+    view: Option<View>,
 }
 
 pub(crate) struct Runner {
@@ -113,6 +119,7 @@ pub(crate) struct Runner {
     events: mpsc::Sender<TrainerEvent>,
     restarts: Backoff,
     store: Option<(Arc<str>, Arc<CheckpointStore>)>,
+    data_store: Option<(Arc<str>, Arc<CheckpointStore>)>,
     jobs: u64,
 }
 
@@ -127,7 +134,19 @@ impl Runner {
         events: mpsc::Sender<TrainerEvent>,
     ) -> Self {
         let restarts = Backoff::new(RESTART_BASE, RESTART_LIMIT);
-        Self { settings, scratch, ahead, device, process, commands, events, restarts, store: None, jobs: 0 }
+        Self {
+            settings,
+            scratch,
+            ahead,
+            device,
+            process,
+            commands,
+            events,
+            restarts,
+            store: None,
+            data_store: None,
+            jobs: 0,
+        }
     }
 
     /// Runs until the agent lets go of it.
@@ -248,13 +267,14 @@ impl Runner {
                 }
             }
         }
-        let store = self.store(&attempt.store_url);
+        let store = opened(&mut self.store, &attempt.store_url);
+        let data_store = opened(&mut self.data_store, &attempt.data_url);
         let mut place = attempt.gang.clone();
         let prepared = tokio::select! {
-            prepared = prepare(&attempt, store, &self.ahead, &self.settings, folder) => prepared,
+            prepared = prepare(&attempt, store, data_store, &self.ahead, &self.settings, folder) => prepared,
             how = stopped(&mut self.commands, lease, &mut place) => return unbegun(how, first_step),
         };
-        let Prepared { mut job, store, data_hint } = match prepared {
+        let Prepared { mut job, store, data_hint, view } = match prepared {
             Ok(prepared) => prepared,
             Err(Unprepared { kind, message }) => {
                 return End::Healthy(failed(first_step, kind, &message));
@@ -284,6 +304,11 @@ impl Runner {
         }
         let (end, process) = course.run(process, &mut self.commands, &self.events).await;
         self.process = process;
+        if let (Some(view), End::Healthy(Some(ReportBody::Failed { kind: FailureKind::Data, .. }))) =
+            (&view, &end)
+        {
+            view.distrust();
+        }
         end
     }
 
@@ -293,16 +318,34 @@ impl Runner {
         let GangSettings { address, timeout } = &self.settings.gang;
         Some(Gang::new(place, address.find().await, *timeout))
     }
+}
 
-    /// The store at `url`; the one that was used last is kept open.
-    fn store(&mut self, url: &Arc<str>) -> Result<Arc<CheckpointStore>, StoreError> {
-        if let Some((_, store)) = self.store.as_ref().filter(|(known, _)| known == url) {
-            return Ok(store.clone());
-        }
-        let store = Arc::new(CheckpointStore::open(url)?);
-        self.store = Some((url.clone(), store.clone()));
-        Ok(store)
+/// The store at `url`; the one that was used last is kept open.
+fn opened(
+    kept: &mut Option<(Arc<str>, Arc<CheckpointStore>)>,
+    url: &Arc<str>,
+) -> Result<Arc<CheckpointStore>, StoreError> {
+    if let Some((_, store)) = kept.as_ref().filter(|(known, _)| known == url) {
+        return Ok(store.clone());
     }
+    let store = Arc::new(CheckpointStore::open(url)?);
+    *kept = Some((url.clone(), store.clone()));
+    Ok(store)
+}
+
+/// Makes an added data set lie on this machine.
+async fn added(
+    manifest: Digest,
+    data_url: &str,
+    store: Result<Arc<CheckpointStore>, StoreError>,
+    settings: &ProcessSettings,
+) -> Result<View, CacheError> {
+    if data_url.is_empty() {
+        return Err(CacheError::NoStore);
+    }
+    let store = store.map_err(CacheError::Store)?;
+    let cache = settings.data.cache().ok_or(CacheError::NoFolder)?;
+    cache.acquire(&store, manifest, None).await
 }
 
 /// Starts a trainer that has the device.
@@ -370,6 +413,7 @@ async fn stopped_before_ranked(
 async fn prepare(
     attempt: &Attempt,
     store: Result<Arc<CheckpointStore>, StoreError>,
+    data_store: Result<Arc<CheckpointStore>, StoreError>,
     ahead: &Ahead,
     settings: &ProcessSettings,
     folder: &Path,
@@ -380,9 +424,18 @@ async fn prepare(
         kind: FailureKind::Internal,
         message: format!("the coordinator sent parameters that are no JSON object: {error}"),
     })?;
+    let mut view = None;
     let (data_dir, data_hint) = match settings.data.find(&attempt.sweep.train, &params) {
         Data::None => (None, None),
         Data::Folder(folder) => (Some(folder), None),
+        Data::Added(manifest) => {
+            let added = added(manifest, &attempt.data_url, data_store, settings).await;
+            let added =
+                added.map_err(|error| Unprepared { kind: error.kind(), message: describe(&error) })?;
+            let folder = added.folder().to_owned();
+            view = Some(added);
+            (Some(folder), None)
+        }
         Data::Missing(hint) => (None, Some(hint)),
     };
     let trial = attempt.trial();
@@ -406,7 +459,7 @@ async fn prepare(
         // Told last of all, so that it is the newest make-up.
         gang: None,
     };
-    Ok(Prepared { job: Box::new(job), store, data_hint })
+    Ok(Prepared { job: Box::new(job), store, data_hint, view })
 }
 
 /// Fetches the checkpoint to resume from. An object that is found damaged twice is deleted: whoever trains up to that

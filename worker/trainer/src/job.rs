@@ -113,6 +113,8 @@ fn attempt(
     // Set for every job: the count is part of the recipe, and changes the bits.
     tch::set_num_threads(i32::from(config.threads.max(1)));
     let data = cache.get(&config.data, job.data_dir.as_deref(), device)?;
+    // What a coordinator checks of the first trials of a sweep holds for all.
+    catalogue::fits(&config, &data.facts()).map_err(|error| TrainError::Config(error.to_string()))?;
     session::run(session::Setting { job, config, device, data }, host, progress)
 }
 

@@ -4,64 +4,38 @@
 
 use super::{RunArgs, crew::CrewPlan};
 use crate::{
-    cli::{local, out, sweep_file::SweepFile},
+    cli::{local, sweep_file::SweepFile},
     data::{DataStore, Origin, Presence, known},
     error::{Code, Problem},
 };
 use spotsweep_proto::{
-    catalogue::{canonical, datasets::NO_DATA},
+    catalogue::{Dataset, datasets::SYNTHETIC},
     spec::{DeviceRequest, SweepSpec, space::Domain},
-    value::ParamValue,
 };
-use std::{collections::BTreeSet, path::Path};
+use std::path::Path;
 
 /// Fetches the data sets that the sweep names and that are not here.
 ///
 /// # Errors
 /// If one cannot be had.
 pub(crate) fn data(spec: &SweepSpec) -> Result<(), Problem> {
-    let wanted = data_sets(spec);
+    // Added data sets come to workers by themselves.
+    let wanted: Vec<String> = spec
+        .data_names()
+        .iter()
+        .map(ToString::to_string)
+        .filter(|name| Dataset::named(name).is_some_and(|dataset| dataset.name != SYNTHETIC))
+        .collect();
     if wanted.is_empty() {
         return Ok(());
     }
     let store = DataStore::from_environment().map_err(crate::cli::data::problem)?;
     for name in wanted {
-        let Ok(files) = known(&name) else {
-            out::warn(&format!("the data set {name} is not one that can be fetched; workers must have it"));
-            continue;
-        };
-        if store.presence(files) != Presence::Here {
+        if store.presence(known(&name).map_err(crate::cli::data::problem)?) != Presence::Here {
             crate::cli::data::get(&store, &name, Origin::Usual)?;
         }
     }
     Ok(())
-}
-
-/// All data sets that trials of the sweep may name.
-fn data_sets(spec: &SweepSpec) -> BTreeSet<String> {
-    let of = |key: &str| -> Option<Vec<String>> {
-        let parameter = spec.space.0.iter().find(|parameter| canonical(&parameter.name) == key)?;
-        // Numbers name no data set: the check of the sweep has refused them.
-        let values = if let Domain::Constant(value) = &parameter.domain {
-            std::slice::from_ref(value)
-        } else if let Domain::Categorical { values, .. } = &parameter.domain {
-            values.as_slice()
-        } else {
-            &[]
-        };
-        let texts = values.iter().filter_map(|value| match value {
-            ParamValue::Text(text) => Some(text.clone()),
-            ParamValue::Null
-            | ParamValue::Bool(_)
-            | ParamValue::Int(_)
-            | ParamValue::Float(_)
-            | ParamValue::List(_) => None,
-        });
-        Some(texts.collect())
-    };
-    let fixed = || spec.train.data.iter().map(ToString::to_string).collect();
-    let names: Vec<String> = of("data").unwrap_or_else(fixed);
-    names.into_iter().filter(|name| name != NO_DATA).collect()
 }
 
 /// The parameters that tell trials apart.
@@ -139,7 +113,8 @@ mod tests {
     #[test]
     fn the_data_of_every_trial_is_needed() {
         let sets = |text: &str| {
-            data_sets(&parse(text.as_bytes(), "a.yaml").unwrap()).into_iter().collect::<Vec<_>>()
+            let spec = parse(text.as_bytes(), "a.yaml").unwrap();
+            spec.data_names().iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert_eq!(
             sets("{method: grid, parameters: {model: {value: mlp}}, train: {data: mnist}}"),

@@ -1,10 +1,11 @@
 //! The data set that this process has loaded. One at a time: a trainer trains one trial after the other, mostly
 //! of one sweep.
 
-use super::{DataSet, RawData, idx, synthetic};
+use super::{DataSet, RawData, idx, pieces, synthetic};
 use crate::error::TrainError;
 use spotsweep_proto::{
     catalogue::{Dataset, datasets::SYNTHETIC},
+    datasets::DataRef,
     ids::DataName,
 };
 use std::{
@@ -53,6 +54,14 @@ impl DataCache {
 }
 
 fn read(name: &DataName, folder: Option<&Path>) -> Result<RawData, TrainError> {
+    if let Some(manifest) = name.as_str().parse::<DataRef>().ok().and_then(|added| added.manifest()) {
+        return match folder {
+            Some(folder) => pieces::read(folder, manifest),
+            None => {
+                Err(TrainError::Config(format!("{name} is read from pieces, and the job names no folder")))
+            }
+        };
+    }
     let Some(dataset) = Dataset::named(name.as_str()) else {
         return Err(TrainError::Config(format!("there is no data set {name}")));
     };

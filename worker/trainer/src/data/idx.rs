@@ -9,7 +9,7 @@ use crate::{error::TrainError, models::Shape};
 use flate2::read::MultiGzDecoder;
 use spotsweep_proto::{
     catalogue::Dataset,
-    datasets::{DataFiles, GZIP_SUFFIX},
+    datasets::{DataFiles, GZIP_SUFFIX, manifest::ElementType},
     digest::Digest,
 };
 use std::{
@@ -47,7 +47,7 @@ pub fn read(dataset: &Dataset, folder: &Path) -> Result<RawData, TrainError> {
             let problem = format!("it holds the label {label}, and there are {} classes", dataset.classes);
             return Err(TrainError::Data { path, problem });
         }
-        Ok(RawSamples { images, labels })
+        Ok(RawSamples { images, labels: labels.into_iter().map(u16::from).collect() })
     };
     let files = dataset.files;
     Ok(RawData {
@@ -57,9 +57,10 @@ pub fn read(dataset: &Dataset, folder: &Path) -> Result<RawData, TrainError> {
             width: i64::from(width),
             classes: i64::from(dataset.classes),
         },
+        elements: ElementType::U8,
         train: part(files.train_images, files.train_labels, dataset.train_samples)?,
         test: part(files.test_images, files.test_labels, dataset.test_samples)?,
-        scaling: Scaling { mean: dataset.pixel_mean, std: dataset.pixel_std },
+        scaling: Scaling::all(dataset.pixel_mean, dataset.pixel_std),
     })
 }
 

@@ -8,7 +8,7 @@ use super::{RawData, RawSamples, Scaling};
 use crate::models::Shape;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
-use spotsweep_proto::catalogue::Dataset;
+use spotsweep_proto::{catalogue::Dataset, datasets::manifest::ElementType};
 
 /// Bright tents of one class.
 const TENTS: usize = 4;
@@ -33,7 +33,7 @@ pub fn make(dataset: &Dataset) -> RawData {
         let mut made = RawSamples { images: Vec::new(), labels: Vec::new() };
         for _ in 0..count {
             let label = rng.next_u32() % u32::from(dataset.classes);
-            made.labels.push(label as u8);
+            made.labels.push(label as u16);
             let (dy, dx) = (draw(&mut rng, 0, 2 * SHIFT), draw(&mut rng, 0, 2 * SHIFT));
             let shift = (dy - SHIFT as i32, dx - SHIFT as i32);
             for y in 0..height as i32 {
@@ -55,9 +55,10 @@ pub fn make(dataset: &Dataset) -> RawData {
             width: i64::from(width),
             classes: i64::from(dataset.classes),
         },
+        elements: ElementType::U8,
         train,
         test,
-        scaling: Scaling { mean: dataset.pixel_mean, std: dataset.pixel_std },
+        scaling: Scaling::all(dataset.pixel_mean, dataset.pixel_std),
     }
 }
 

@@ -1,0 +1,330 @@
+//! Adding a data set: from a source to pieces, a manifest and a name.
+//!
+//! One thread reads samples into pieces, in order; hashing and storing go on beside it. Memory is a handful of pieces,
+//! whatever the source's size, besides labels and order (2 and 4 bytes a sample). Content-addressed: what is stored is
+//! not stored again, so an interrupted run is simply run again.
+
+use super::{
+    Registered, SetError, SetStore,
+    arrange::{Arranged, OrderChoice, arrange},
+    scale::Scale,
+};
+use crate::data::source::{self, Images, Source, SourceOptions};
+use futures::{StreamExt as _, TryStreamExt as _};
+use safetensors::{Dtype, tensor::TensorView};
+use spotsweep_proto::{
+    datasets::manifest::{
+        DATA_FORMAT, DataManifest, DataPart, ElementType, IMAGES, LABELS, LabelType, PIECE_IMAGE_BYTES, Piece,
+    },
+    digest::Digest,
+    ids::DataName,
+};
+use std::path::{Path, PathBuf};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+/// Pieces that wait to be stored.
+const PIECES_AHEAD: usize = 1;
+/// Pieces that are hashed and stored at a time.
+const PIECES_UNDER_WAY: usize = 2;
+/// Share of the samples that is held out where the source has no test part.
+const HELD_OUT: f64 = 0.1;
+
+/// What is to be added.
+#[derive(Debug, Clone)]
+pub struct AddOptions {
+    /// Its name.
+    pub name: DataName,
+    /// The file or folder.
+    pub path: PathBuf,
+    /// How it is read.
+    pub source: SourceOptions,
+    /// In which order samples are stored.
+    pub order: OrderChoice,
+    /// Share of the samples that is held out as the test part, in (0, 0.5], where the source has none; a tenth if it is
+    /// not said.
+    pub test_fraction: Option<f64>,
+    /// Whether a name that stands for other content is given to this.
+    pub replace: bool,
+}
+
+/// What is being done, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Something to know about how the source is read.
+    Note(String),
+    /// The source is opened, and holds so many bytes of samples.
+    Bytes(u64),
+    /// So many bytes of samples were stored, or were there.
+    Stored(u64),
+}
+
+/// What was added.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Added {
+    /// By which it is named for ever.
+    pub digest: Digest,
+    /// What it is.
+    pub manifest: DataManifest,
+    /// How its name came to it.
+    pub registered: Registered,
+    /// Objects that were not there before.
+    pub new_objects: usize,
+}
+
+/// A piece before it is hashed.
+struct Filled {
+    part: DataPart,
+    first: u32,
+    count: u32,
+    images: Vec<u8>,
+    labels: Vec<u16>,
+}
+
+/// What all pieces share.
+#[derive(Debug, Clone, Copy)]
+struct Layout {
+    shape: [u32; 3],
+    elements: ElementType,
+    labels: LabelType,
+}
+
+/// Adds a data set. Dropped before its end, it leaves pieces that the next try does not store again, and no name.
+///
+/// # Errors
+/// [`SetError`]; the name is as it was.
+pub async fn add(
+    store: &SetStore,
+    options: AddOptions,
+    step: &mut (dyn FnMut(Step) + Send),
+) -> Result<Added, SetError> {
+    let name = options.name.clone();
+    let replace = options.replace;
+    if !replace {
+        // Not after an hour of reading. Whether the content is the same is known only then.
+        store.find(&name).await?;
+    }
+    let opened = {
+        let options = options.clone();
+        tokio::task::spawn_blocking(move || open(&options)).await.map_err(|_| SetError::Thread)??
+    };
+    let Opened { source, arranged, layout } = opened;
+    for note in &source.notes {
+        step(Step::Note(note.clone()));
+    }
+    let has_test = source.test.is_some();
+    let (train, test) = arranged.counts(&source);
+    let per_sample = layout.sample_bytes() as u64;
+    step(Step::Bytes((u64::from(train) + u64::from(test)) * per_sample));
+    if !has_test && test > 0 {
+        step(Step::Note(format!("no test part was given: {test} samples are held out for it")));
+    }
+    if arranged.order == spotsweep_proto::datasets::manifest::SampleOrder::Shuffled {
+        step(Step::Note("samples are stored in a fixed shuffle: the source has them grouped by class, or it was asked for".to_owned()));
+    }
+    let (order, classes) = (arranged.order, source.classes.clone());
+    let (filled, pieces) = mpsc::channel(PIECES_AHEAD);
+    let reader = tokio::task::spawn_blocking(move || fill(source, arranged, layout, &filled));
+    let mut stored =
+        ReceiverStream::new(pieces).map(|filled| keep(store, layout, filled)).buffered(PIECES_UNDER_WAY);
+    let (mut pieces, mut new_objects) = (Vec::new(), 0);
+    while let Some((piece, new)) = stored.try_next().await? {
+        step(Step::Stored(u64::from(piece.count) * per_sample));
+        new_objects += usize::from(new);
+        pieces.push(piece);
+    }
+    drop(stored);
+    let scale = reader.await.map_err(|_| SetError::Thread)??;
+    let (mean, std) = scale.finish();
+    let manifest = DataManifest {
+        format: DATA_FORMAT,
+        shape: layout.shape,
+        elements: layout.elements,
+        labels: layout.labels,
+        mean,
+        std,
+        classes,
+        order,
+        train_samples: train,
+        test_samples: test,
+        pieces,
+    };
+    manifest.check()?;
+    let (content, digest) = manifest.encode();
+    // Checked as it will be read: its length too.
+    DataManifest::decode(&content, digest)?;
+    new_objects += usize::from(store.put(digest, content).await?);
+    let registered = store.register(&name, digest, replace).await?;
+    Ok(Added { digest, manifest, registered, new_objects })
+}
+
+struct Opened {
+    source: Source,
+    arranged: Arranged,
+    layout: Layout,
+}
+
+fn open(options: &AddOptions) -> Result<Opened, SetError> {
+    let source = source::open(&options.path, &options.source)?;
+    let share = match (&source.test, options.test_fraction) {
+        (Some(_), Some(_)) => {
+            return Err(SetError::Options {
+                problem: "the source has a test part, so nothing is held out".to_owned(),
+                hint: "leave --test-fraction away".to_owned(),
+            });
+        }
+        (Some(_), None) => 0.0,
+        (None, share) => share.unwrap_or(HELD_OUT),
+    };
+    let arranged = arrange(&source.train.labels, options.order, share);
+    let layout = Layout {
+        shape: source.shape,
+        elements: source.elements,
+        labels: LabelType::of(source.classes.len()),
+    };
+    if arranged.counts(&source).0 == 0 {
+        return Err(SetError::source(&options.path, "leaves no sample to train on", "hold out less"));
+    }
+    Ok(Opened { source, arranged, layout })
+}
+
+impl Arranged {
+    /// Samples to train and to test on.
+    fn counts(&self, source: &Source) -> (u32, u32) {
+        let count = |labels: usize| u32::try_from(labels).unwrap_or(u32::MAX);
+        let train = self.train.as_ref().map_or(source.train.labels.len(), Vec::len);
+        let test = source.test.as_ref().map_or(self.held_out.len(), |test| test.labels.len());
+        (count(train), count(test))
+    }
+}
+
+impl Layout {
+    fn sample_bytes(self) -> usize {
+        let elements: u64 = self.shape.iter().map(|&n| u64::from(n)).product();
+        usize::try_from(elements * self.elements.bytes()).unwrap_or(usize::MAX)
+    }
+
+    fn samples_per_piece(self) -> u32 {
+        u32::try_from(PIECE_IMAGE_BYTES / self.sample_bytes().max(1) as u64).unwrap_or(u32::MAX).max(1)
+    }
+}
+
+/// Reads all samples into pieces, in the order in which they are stored; ends early when nobody takes them any more.
+fn fill(
+    mut source: Source,
+    arranged: Arranged,
+    layout: Layout,
+    out: &mpsc::Sender<Filled>,
+) -> Result<Scale, SetError> {
+    let mut scale = Scale::new(layout.shape, layout.elements);
+    let path = source.train.path.clone();
+    let train = source.train.images.as_mut();
+    let labels = &source.train.labels;
+    let part = |part| Part { part, path: &path, layout, out };
+    part(DataPart::Train).fill(train, labels, arranged.train.as_deref(), Some(&mut scale))?;
+    if !arranged.held_out.is_empty() {
+        part(DataPart::Test).fill(train, labels, Some(&arranged.held_out), None)?;
+    }
+    if let Some(test) = &mut source.test {
+        let part = Part { part: DataPart::Test, path: &test.path, layout, out };
+        part.fill(test.images.as_mut(), &test.labels, None, None)?;
+    }
+    Ok(scale)
+}
+
+struct Part<'a> {
+    part: DataPart,
+    path: &'a Path,
+    layout: Layout,
+    out: &'a mpsc::Sender<Filled>,
+}
+
+impl Part<'_> {
+    fn fill(
+        &self,
+        images: &mut dyn Images,
+        labels: &[u16],
+        places: Option<&[u32]>,
+        mut scale: Option<&mut Scale>,
+    ) -> Result<(), SetError> {
+        let sample_bytes = self.layout.sample_bytes();
+        let samples = places.map_or(labels.len(), <[u32]>::len);
+        let samples = u32::try_from(samples).unwrap_or(u32::MAX);
+        let per_piece = self.layout.samples_per_piece();
+        let mut first = 0;
+        while first < samples {
+            let count = per_piece.min(samples - first);
+            let mut piece = vec![0; count as usize * sample_bytes];
+            let range = first as usize..(first + count) as usize;
+            let piece_labels = match places {
+                None => {
+                    images.read(first, &mut piece)?;
+                    labels[range].to_vec()
+                }
+                Some(places) => {
+                    for (&place, sample) in
+                        places[range.clone()].iter().zip(piece.chunks_exact_mut(sample_bytes))
+                    {
+                        images.read(place, sample)?;
+                    }
+                    places[range].iter().map(|&place| labels[place as usize]).collect()
+                }
+            };
+            if self.layout.elements == ElementType::F32 {
+                self.check_finite(&piece, first, places)?;
+            }
+            if let Some(scale) = &mut scale {
+                scale.add(&piece);
+            }
+            let filled = Filled { part: self.part, first, count, images: piece, labels: piece_labels };
+            if self.out.blocking_send(filled).is_err() {
+                break;
+            }
+            first += count;
+        }
+        Ok(())
+    }
+
+    fn check_finite(&self, piece: &[u8], first: u32, places: Option<&[u32]>) -> Result<(), SetError> {
+        let is_wrong = |bytes: &[u8; 4]| !f32::from_le_bytes(*bytes).is_finite();
+        let Some(at) = piece.as_chunks::<4>().0.iter().position(is_wrong) else { return Ok(()) };
+        let sample = first as usize + at * 4 / self.layout.sample_bytes();
+        let place = places.map_or(sample, |places| places[sample] as usize);
+        let problem =
+            format!("sample {place} holds a number that is NaN, infinite or beyond single precision");
+        Err(SetError::source(self.path, problem, "fill in what is missing beforehand"))
+    }
+}
+
+/// Hashes and stores a piece; says whether it was not there before.
+async fn keep(store: &SetStore, layout: Layout, filled: Filled) -> Result<(Piece, bool), SetError> {
+    let Filled { part, first, count, images, labels } = filled;
+    let made = tokio::task::spawn_blocking(move || -> Option<(Vec<u8>, Digest)> {
+        let content = encode(layout, count, &images, &labels)?;
+        let digest = Digest::of(&content);
+        Some((content, digest))
+    });
+    let (content, digest) = made.await.ok().flatten().ok_or(SetError::Thread)?;
+    let bytes = content.len() as u64;
+    let new = store.put(digest, content).await?;
+    Ok((Piece { digest, bytes, part, first, count }, new))
+}
+
+/// A piece as a safetensors file.
+fn encode(layout: Layout, count: u32, images: &[u8], labels: &[u16]) -> Option<Vec<u8>> {
+    let [channels, height, width] = layout.shape.map(|n| n as usize);
+    let dtype = match layout.elements {
+        ElementType::U8 => Dtype::U8,
+        ElementType::F32 => Dtype::F32,
+    };
+    let (label_type, labels): (_, Vec<u8>) = match layout.labels {
+        LabelType::U8 => {
+            (Dtype::U8, labels.iter().map(|&label| u8::try_from(label).unwrap_or(u8::MAX)).collect())
+        }
+        LabelType::U16 => (Dtype::U16, labels.iter().flat_map(|label| label.to_le_bytes()).collect()),
+    };
+    let count = count as usize;
+    let images = TensorView::new(dtype, vec![count, channels, height, width], images).ok()?;
+    let labels = TensorView::new(label_type, vec![count], &labels).ok()?;
+    safetensors::serialize([(IMAGES, images), (LABELS, labels)], None).ok()
+}
