@@ -8,6 +8,7 @@
 mod data;
 mod figures;
 mod gang;
+mod gang_cluster;
 mod latency;
 mod memory;
 mod recovery;
@@ -75,6 +76,9 @@ fn main() -> anyhow::Result<()> {
     if wanted("gang") {
         gang::beside_python(scale, &mut figures)?;
         gang::recovery(scale, &mut figures)?;
+    }
+    if wanted("gang-recovery") {
+        gang_cluster::recovery(scale, &mut figures)?;
     }
     figures.print();
     figures.write(&json)?;

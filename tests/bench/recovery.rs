@@ -50,11 +50,11 @@ pub(crate) fn recovery(
     Ok(())
 }
 
-fn median(sorted: &[Duration]) -> f64 {
+pub(crate) fn median(sorted: &[Duration]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or_default().as_secs_f64()
 }
 
-fn worst(sorted: &[Duration]) -> f64 {
+pub(crate) fn worst(sorted: &[Duration]) -> f64 {
     sorted.last().copied().unwrap_or_default().as_secs_f64()
 }
 
