@@ -7,7 +7,7 @@ mod common;
 mod hub;
 
 use common::{Finish, curve, finish, job, run};
-use hub::{Hub, PATIENT_MS, dead_end};
+use hub::{Hub, PATIENT_MS};
 use serde_json::{Map, Value, json};
 use spotsweep_proto::{
     gang::Shares,
@@ -78,7 +78,10 @@ fn a_clean_leave_and_a_join_cost_no_step_and_break_nothing() {
     let members = hub.start_many(4);
     hub.gather(&members[..3]);
     hub.until_step(1, 40);
-    hub.paused(1, |hub| hub.gather(&[0, 1, 2, 3]));
+    hub.paused(1, |hub| {
+        hub.gather(&[0, 1, 2, 3]);
+        hub.until_ready(3);
+    });
     let joined = formed(&mut hub, 3);
     hub.until_step(3, joined + 20);
     hub.paused(1, |hub| hub.gather(&[3, 1, 2]));
@@ -198,20 +201,19 @@ fn when_rank_0_dies_behind_the_last_step_the_next_rank_0_finishes() {
     let job = sharded(&recipes()[1], 15, folder.path());
     let wanted = alone(&job);
     let mut hub = Hub::new(PROGRAM, job, PATIENT_MS);
-    let members = hub.start_many(3);
-    // It will never be done with its last checkpoint.
-    fs::create_dir_all(hub.scratch(0)).unwrap();
-    dead_end(&hub.scratch(0).join("0000000015-0.weights.safetensors"));
-    hub.gather(&members);
-    for who in members {
+    hub.start_doomed();
+    hub.start_many(2);
+    hub.gather(&[0, 1, 2]);
+    for who in [1, 2] {
         if !hub.steps(who).contains(&15) {
             hub.until_step(who, 15);
         }
     }
-    hub.kill_9(0);
+    hub.until_dead(0);
     hub.gather(&[2, 1]);
     let last = hub.to_end();
-    assert_eq!(hub.said.last().unwrap().0, 2, "rank 0 of the new make-up");
+    let done = hub.said.iter().filter(|(_, line)| matches!(line, FromTrainer::Done { .. }));
+    assert_eq!(done.map(|(who, _)| *who).collect::<Vec<_>>(), [2], "rank 0 of the new make-up alone");
     assert_eq!(outcome(&hub, last), wanted);
     // The other one holds its state until it is told to stop.
     hub.stop(1, true);
@@ -267,7 +269,9 @@ fn any_rank_s_checkpoint_goes_on_with_any_number_of_ranks() {
 fn without_exactness_all_ranks_still_end_with_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();
     for (number, recipe) in recipes().iter().enumerate() {
-        let mut job = sharded(recipe, 12, &folder.path().join(number.to_string()));
+        let scratch = folder.path().join(number.to_string());
+        fs::create_dir(&scratch).unwrap();
+        let mut job = sharded(recipe, 12, &scratch);
         let wanted = alone(&job).0;
         job.train["exact"] = json!(false);
         let mut hub = Hub::new(PROGRAM, job, PATIENT_MS);
