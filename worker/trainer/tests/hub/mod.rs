@@ -306,7 +306,7 @@ impl Hub {
     }
 
     /// Drives to the end; gives the last line.
-    pub fn to_end(&mut self) -> FromTrainer {
+    pub fn drive_to_end(&mut self) -> FromTrainer {
         self.drive(|_, line| matches!(line, FromTrainer::Done { .. }))
     }
 
