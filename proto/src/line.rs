@@ -187,7 +187,8 @@ pub enum FromTrainer {
         step: u64,
     },
     /// A peer was lost: the unfinished step is thrown away, the state behind `step` is kept in memory, and the rank
-    /// waits for [`ToTrainer::Gang`] or [`ToTrainer::Stop`].
+    /// waits for [`ToTrainer::Gang`] or [`ToTrainer::Stop`]; one that came already is used at once. A rank that has not
+    /// met its peers yet says this before [`FromTrainer::Started`], and then holds no state.
     GangBroken {
         /// The job's epoch.
         epoch: Epoch,

@@ -76,7 +76,7 @@ impl Layout {
     /// Buckets of at least `numbers` numbers, as far as there are so many; the first one has the buffers and the tail.
     #[must_use]
     pub fn buckets(&self, numbers: usize) -> Buckets {
-        let (mut starts, mut of, mut end) = (Vec::new(), vec![0; self.grads.len()], self.len());
+        let (mut starts, mut of, mut end) = (Vec::new(), vec![0; self.grads.len()], self.numbers());
         for (index, place) in self.grads.iter().enumerate().rev() {
             of[index] = starts.len();
             if end - place.offset >= numbers || index == 0 {
@@ -89,7 +89,7 @@ impl Layout {
 
     /// Numbers in a row.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn numbers(&self) -> usize {
         self.tail + TAIL_PARTS * self.shards
     }
 
@@ -98,7 +98,7 @@ impl Layout {
     /// # Errors
     /// What libtorch threw.
     pub fn row(&self, len: usize) -> Result<Row, TrainError> {
-        let flat = Tensor::f_zeros([len.max(self.len()) as i64], (Kind::Float, self.device))?;
+        let flat = Tensor::f_zeros([len.max(self.numbers()) as i64], (Kind::Float, self.device))?;
         let views = |places: &[Place]| -> Result<Vec<Tensor>, TrainError> {
             places
                 .iter()
@@ -189,7 +189,7 @@ mod tests {
         }
         let _ = params.buffer("e", 5, 0.0);
         let layout = Layout::new(&params, 2);
-        assert_eq!(layout.len(), 22 + 5 + 3 * 2);
+        assert_eq!(layout.numbers(), 22 + 5 + 3 * 2);
         let cut = |numbers| layout.buckets(numbers);
         assert_eq!(cut(4), Buckets { starts: vec![15, 10, 0], of: vec![2, 1, 1, 0] });
         assert_eq!(cut(100), Buckets { starts: vec![0], of: vec![0; 4] });

@@ -6,7 +6,8 @@
 //! Its promise is that a trial that was interrupted ends with the same bits as one that was not. Three rules
 //! carry it: everything random is a function of the seed and of a counter (see [`seed`]), never of a generator
 //! that runs on; everything else that a step depends on is in the checkpoint (see [`checkpoint`]); and nothing
-//! depends on the clock, except what is written down as a timing.
+//! depends on the clock, except what is written down as a timing. For a trial that several trainers train together (see
+//! [`gang`]) there is a fourth: nothing depends on which of them carries what.
 
 pub mod checkpoint;
 pub mod contribution;

@@ -7,7 +7,7 @@ mod common;
 mod hub;
 
 use common::{Finish, curve, finish, job, run};
-use hub::{Hub, PATIENT_MS, dead_end};
+use hub::{Hub, PATIENT_MS};
 use serde_json::{Map, Value, json};
 use spotsweep_proto::{
     gang::Shares,
@@ -61,7 +61,7 @@ fn the_number_of_ranks_changes_no_bit() {
             let mut hub = Hub::new(PROGRAM, job.clone(), PATIENT_MS);
             let members = hub.start_many(shares.ranks() as usize);
             hub.gather_with(&members, shares.clone());
-            let last = hub.to_end();
+            let last = hub.drive_to_end();
             assert_eq!(outcome(&hub, last), wanted, "{recipe} with {shares:?}");
             assert_eq!(hub.generation, 1, "nothing broke");
         }
@@ -78,7 +78,10 @@ fn a_clean_leave_and_a_join_cost_no_step_and_break_nothing() {
     let members = hub.start_many(4);
     hub.gather(&members[..3]);
     hub.until_step(1, 40);
-    hub.paused(1, |hub| hub.gather(&[0, 1, 2, 3]));
+    hub.paused(1, |hub| {
+        hub.gather(&[0, 1, 2, 3]);
+        hub.until_ready(3);
+    });
     let joined = formed(&mut hub, 3);
     hub.until_step(3, joined + 20);
     hub.paused(1, |hub| hub.gather(&[3, 1, 2]));
@@ -87,7 +90,7 @@ fn a_clean_leave_and_a_join_cost_no_step_and_break_nothing() {
             break step;
         }
     };
-    let last = hub.to_end();
+    let last = hub.drive_to_end();
     assert_eq!(outcome(&hub, last), wanted);
     assert!(!hub.said.iter().any(|(_, line)| matches!(line, FromTrainer::GangBroken { .. })));
     // Every step was taken once by those who stayed, and the others came and went behind a step of all.
@@ -121,7 +124,7 @@ fn after_kill_9_the_survivors_go_on_from_memory() {
         hub.gather(&members);
         hub.until_step(victim, 12);
         hub.kill_9(victim);
-        let last = hub.to_end();
+        let last = hub.drive_to_end();
         assert_eq!(outcome(&hub, last), wanted, "{victim} was killed");
         assert_eq!(hub.generation, 2);
         let survivor = (victim + 1) % 3;
@@ -186,7 +189,7 @@ fn interrupted_equals_uninterrupted_whoever_comes_and_goes() {
                 }
             }
         }
-        let last = hub.to_end();
+        let last = hub.drive_to_end();
         assert_eq!(outcome(&hub, last), wanted, "{recipe}");
         assert!(hub.generation > 4, "only {} make-ups", hub.generation);
     }
@@ -198,20 +201,19 @@ fn when_rank_0_dies_behind_the_last_step_the_next_rank_0_finishes() {
     let job = sharded(&recipes()[1], 15, folder.path());
     let wanted = alone(&job);
     let mut hub = Hub::new(PROGRAM, job, PATIENT_MS);
-    let members = hub.start_many(3);
-    // It will never be done with its last checkpoint.
-    fs::create_dir_all(hub.scratch(0)).unwrap();
-    dead_end(&hub.scratch(0).join("0000000015-0.weights.safetensors"));
-    hub.gather(&members);
-    for who in members {
+    hub.start_doomed();
+    hub.start_many(2);
+    hub.gather(&[0, 1, 2]);
+    for who in [1, 2] {
         if !hub.steps(who).contains(&15) {
             hub.until_step(who, 15);
         }
     }
-    hub.kill_9(0);
+    hub.until_dead(0);
     hub.gather(&[2, 1]);
-    let last = hub.to_end();
-    assert_eq!(hub.said.last().unwrap().0, 2, "rank 0 of the new make-up");
+    let last = hub.drive_to_end();
+    let done = hub.said.iter().filter(|(_, line)| matches!(line, FromTrainer::Done { .. }));
+    assert_eq!(done.map(|(who, _)| *who).collect::<Vec<_>>(), [2], "rank 0 of the new make-up alone");
     assert_eq!(outcome(&hub, last), wanted);
     // The other one holds its state until it is told to stop.
     hub.stop(1, true);
@@ -257,7 +259,7 @@ fn any_rank_s_checkpoint_goes_on_with_any_number_of_ranks() {
     let mut hub = Hub::new(PROGRAM, resumed, PATIENT_MS);
     let members = hub.start_many(3);
     hub.gather(&members);
-    let last = hub.to_end();
+    let last = hub.drive_to_end();
     let (rest, end) = outcome(&hub, last);
     curve.extend(rest);
     assert_eq!((curve, end), wanted);
@@ -267,13 +269,15 @@ fn any_rank_s_checkpoint_goes_on_with_any_number_of_ranks() {
 fn without_exactness_all_ranks_still_end_with_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();
     for (number, recipe) in recipes().iter().enumerate() {
-        let mut job = sharded(recipe, 12, &folder.path().join(number.to_string()));
+        let scratch = folder.path().join(number.to_string());
+        fs::create_dir(&scratch).unwrap();
+        let mut job = sharded(recipe, 12, &scratch);
         let wanted = alone(&job).0;
         job.train["exact"] = json!(false);
         let mut hub = Hub::new(PROGRAM, job, PATIENT_MS);
         let members = hub.start_many(3);
         hub.gather(&members);
-        hub.to_end();
+        hub.drive_to_end();
         for (step, metrics) in hub.curve() {
             let loss = |metrics: &Map<String, Value>| metrics["train_loss"].as_f64().unwrap();
             assert!((loss(&metrics) / loss(&wanted[&step]) - 1.0).abs() < 1e-3, "{recipe} at {step}");

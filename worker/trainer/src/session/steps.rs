@@ -60,7 +60,7 @@ impl Session<'_> {
         let (step, overlaps) = (self.step, self.exchange.overlaps(self.device));
         let nodes = self.exchange.nodes().to_vec();
         let mut rows = std::mem::take(&mut self.rows.of_nodes);
-        let len = self.exchange.row_len(self.rows.layout.len());
+        let len = self.exchange.row_len(self.rows.layout.numbers());
         while rows.len() < nodes.len() {
             rows.push(self.rows.layout.row(len)?);
         }

@@ -5,11 +5,8 @@
 #![allow(clippy::unwrap_used, reason = "a test: what is not there is a failure")]
 
 use nix::{
-    sys::{
-        signal::{Signal, kill},
-        stat::Mode,
-    },
-    unistd::{Pid, mkfifo},
+    sys::signal::{Signal, kill},
+    unistd::Pid,
 };
 use serde_json::{Map, Value};
 use spotsweep_proto::{
@@ -22,7 +19,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     fs,
     io::{BufRead, BufReader, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::{Receiver, Sender, channel},
     thread,
@@ -79,9 +76,17 @@ impl Hub {
 
     /// Starts a trainer and gives its number.
     pub fn start(&mut self) -> usize {
+        self.spawn(&mut Command::new(&self.program))
+    }
+
+    /// Starts a trainer that its system kills at its first checkpoint: it may write no more than 4 KiB to a file.
+    pub fn start_doomed(&mut self) -> usize {
+        self.spawn(Command::new("sh").args(["-c", "ulimit -f 8; exec \"$0\""]).arg(&self.program))
+    }
+
+    fn spawn(&mut self, command: &mut Command) -> usize {
         let number = self.trainers.len();
-        let mut child =
-            Command::new(&self.program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let stdin = child.stdin.take().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         self.trainers.push(Trainer { child, stdin, runs: false, is_well: true });
@@ -169,6 +174,13 @@ impl Hub {
         (trainer.runs, trainer.is_well) = (false, false);
     }
 
+    /// Waits until a doomed trainer is dead.
+    pub fn until_dead(&mut self, who: usize) {
+        let trainer = &mut self.trainers[who];
+        assert_eq!(trainer.child.wait().unwrap().code(), None, "killed by a signal");
+        (trainer.runs, trainer.is_well) = (false, false);
+    }
+
     /// Lets a trainer hang: it does nothing, and its connections stay open.
     pub fn hang(&mut self, who: usize) {
         self.signal(who, Signal::SIGSTOP);
@@ -202,19 +214,35 @@ impl Hub {
     /// The next line that is no question to a store.
     pub fn next(&mut self) -> (usize, FromTrainer) {
         loop {
-            let (who, line) = self.inbox.recv().unwrap();
-            match line {
-                FromTrainer::Store { generation, id, op, .. } => self.answer(who, generation, id, op),
-                FromTrainer::Ready { .. } => {}
-                FromTrainer::Failed { message, .. } => panic!("trainer {who}: {message}"),
-                line => {
-                    if matches!(line, FromTrainer::Done { .. } | FromTrainer::Stopped { .. }) {
-                        self.trainers[who].runs = false;
-                    }
-                    self.said.push((who, line.clone()));
-                    return (who, line);
-                }
+            if let Some(said) = self.hear() {
+                return said;
             }
+        }
+    }
+
+    /// Takes one line; `None` for a question to a store, which is answered.
+    fn hear(&mut self) -> Option<(usize, FromTrainer)> {
+        let (who, line) = self.inbox.recv().unwrap();
+        match line {
+            FromTrainer::Store { generation, id, op, .. } => self.answer(who, generation, id, op),
+            FromTrainer::Ready { .. } => {}
+            FromTrainer::Failed { message, .. } => panic!("trainer {who}: {message}"),
+            line => {
+                if matches!(line, FromTrainer::Done { .. } | FromTrainer::Stopped { .. }) {
+                    self.trainers[who].runs = false;
+                }
+                self.said.push((who, line.clone()));
+                return Some((who, line));
+            }
+        }
+        None
+    }
+
+    /// Waits until rank `rank` of the newest make-up is ready to connect.
+    pub fn until_ready(&mut self, rank: u32) {
+        let key = format!("ready/{rank}");
+        while !self.stores[&self.generation].values.contains_key(&key) {
+            let _ = self.hear();
         }
     }
 
@@ -278,7 +306,7 @@ impl Hub {
     }
 
     /// Drives to the end; gives the last line.
-    pub fn to_end(&mut self) -> FromTrainer {
+    pub fn drive_to_end(&mut self) -> FromTrainer {
         self.drive(|_, line| matches!(line, FromTrainer::Done { .. }))
     }
 
@@ -314,18 +342,9 @@ impl Hub {
         })
         .collect()
     }
-
-    pub fn scratch(&self, who: usize) -> PathBuf {
-        self.job.scratch_dir.join(who.to_string())
-    }
 }
 
 pub fn untimed(metrics: &Map<String, Value>) -> Map<String, Value> {
     let kept = metrics.iter().filter(|(name, _)| !TIMING_METRICS.contains(&name.as_str()));
     kept.map(|(name, value)| (name.clone(), value.clone())).collect()
-}
-
-/// Makes a pipe that nobody reads: a writer waits there for ever.
-pub fn dead_end(path: &Path) {
-    mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
 }
