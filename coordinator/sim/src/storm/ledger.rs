@@ -25,7 +25,8 @@ pub(crate) fn ensure(holds: bool, rule: &'static str, what: impl FnOnce() -> Str
 /// What training gives at a step: the same for everyone who trains this trial.
 pub(crate) fn loss(trial: TrialRef, step: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "16 bits")]
-    let bits = (mixed(u64::from(trial.number) << 32 | step) >> 48) as f64;
+    let bits =
+        (mixed(u64::from(trial.sweep.0) << 60 | u64::from(trial.number) << 32 | step) >> 48) as f64;
     bits / 65536.0
 }
 
@@ -68,8 +69,13 @@ impl Ledger {
 
     /// A lease leaves the coordinator.
     pub(crate) fn granted(&mut self, grant: &Grant) -> Result<(), Breach> {
-        let Grant { trial, epoch, resume, .. } = grant;
+        let Grant { trial, epoch, resume, gang, .. } = grant;
         let old = self.epochs.insert(*trial, *epoch);
+        if gang.is_some() && old == Some(*epoch) {
+            // A further seat under the same lease. What its holder resumes from, if from anything, is seen when it meets
+            // the others.
+            return Ok(());
+        }
         ensure(old.is_none_or(|old| old < *epoch), "one live epoch per attempt", || {
             format!("{trial}: {epoch} after {old:?}")
         })?;
@@ -77,6 +83,15 @@ impl Ledger {
         let least = self.handed_over.get(trial).copied().unwrap_or(0);
         ensure(from >= least, "no more is lost than since the last checkpoint", || {
             format!("{trial} {epoch} resumes from step {from}; step {least} was handed over")
+        })
+    }
+
+    /// The ranks of a gang begin together, or go on, from this step.
+    pub(crate) fn begins(&self, trial: TrialRef, epoch: Epoch, step: u64) -> Result<(), Breach> {
+        let overtaken = self.epochs.get(&trial).is_some_and(|newest| *newest > epoch);
+        let least = self.handed_over.get(&trial).copied().unwrap_or(0);
+        ensure(overtaken || step >= least, "no more is lost than since the last checkpoint", || {
+            format!("the gang of {trial} {epoch} begins from step {step}; step {least} was handed over")
         })
     }
 
@@ -131,8 +146,9 @@ impl Ledger {
         let Some(view) = engine.sweep(sweep) else {
             return Err(("no result is lost", "the sweep is not there".to_owned()));
         };
-        let all = view.counts.completed == view.trials && self.results.len() == view.trials as usize;
-        ensure(all, "exactly N trials", || format!("{:?}, {} results", view.counts, self.results.len()))?;
+        let results = self.results.iter().filter(|trial| trial.sweep == sweep).count();
+        let all = view.counts.completed == view.trials && results == view.trials as usize;
+        ensure(all, "exactly N trials", || format!("{:?}, {results} results", view.counts))?;
         for number in 0..view.trials {
             let trial = TrialRef { sweep, number };
             let steps = (1..=STEPS / REPORT_STEPS).map(|n| n * REPORT_STEPS);
