@@ -38,7 +38,15 @@ pub struct Scenario {
 
 impl Default for Scenario {
     fn default() -> Self {
-        Self { trials: 12, gang_trials: 0, endless: false, agents: 4, storm_s: 60.0, disaster_every_s: 1.5, mistake: None }
+        Self {
+            trials: 12,
+            gang_trials: 0,
+            endless: false,
+            agents: 4,
+            storm_s: 60.0,
+            disaster_every_s: 1.5,
+            mistake: None,
+        }
     }
 }
 

@@ -317,6 +317,69 @@ fn a_crash_of_one_rank_leaves_the_others_training_and_crashes_at_one_step_end_th
 }
 
 #[test]
+fn a_gang_takes_workers_that_were_recommended_to_leave_where_it_cannot_begin_without() {
+    let mut world = World::new();
+    let (a, b) = (world.join("a", 1), world.join("b", 1));
+    world.step(Event::Noticed {
+        session: b,
+        notice: Notice::new(NoticeSource::Aws, NoticeKind::Rebalance, None),
+    });
+    world.submit(gang_spec(1, 2, 2));
+    assert_eq!(world.granted().iter().map(|(session, _, _)| *session).collect::<Vec<_>>(), [a, b]);
+}
+
+#[test]
+fn a_newcomer_that_has_no_state_does_not_go_on_alone_from_an_old_checkpoint() {
+    let mut world = World::new();
+    world.submit(gang_spec(1, 1, 2));
+    let a = world.join("a", 1);
+    let lease = world.gang(&[a]);
+    world.checkpoint(a, lease, 20, false);
+    let b = world.join("b", 1);
+    world.tick_for(6, &[a, b]);
+    assert_eq!(world.granted().len(), 1);
+    world.gang_ready(b, lease);
+    assert_eq!(world.ranks(), [(a, 2, Some(0)), (b, 2, Some(1))]);
+    world.checkpoint(a, lease, 35, false);
+    world.released(a, lease, 35);
+    assert_eq!(world.revoked(), [(lease.trial, RevokeReason::NotNeeded)]);
+    world.ready(b, 0, 1);
+    let (_, _, grant) = world.granted().remove(0);
+    assert!(grant.epoch > lease.epoch);
+    assert_eq!(grant.resume.map(|from| from.step), Some(35));
+}
+
+#[test]
+fn a_warned_rank_stays_until_another_has_its_state() {
+    let mut world = World::new();
+    world.submit(gang_spec(1, 1, 2));
+    let a = world.join("a", 1);
+    let lease = world.gang(&[a]);
+    let b = world.join("b", 1);
+    world.tick_for(6, &[a, b]);
+    let notice = Notice::new(NoticeSource::Aws, NoticeKind::Terminate, Some(120.0));
+    world.step(Event::Noticed { session: a, notice });
+    world.gang_ready(b, lease);
+    assert_eq!(world.ranks(), [(a, 2, Some(0)), (b, 2, Some(1))]);
+}
+
+#[test]
+fn a_worker_that_missed_that_it_got_another_seat_counts_as_ready() {
+    let mut world = World::new();
+    world.submit(gang_spec(1, 2, 2));
+    let (a, b) = (world.join("a", 1), world.join("b", 1));
+    let lease = world.gang(&[a, b]);
+    world.broken(b, lease, 1, 5);
+    world.tick_for(1, &[a, b]);
+    assert_eq!(world.revoked(), [(lease.trial, RevokeReason::NotNeeded)], "it said nothing");
+    world.ready(a, 0, 1);
+    world.step(Event::Disconnected { session: a });
+    let again = world.rejoin(a, "a", &[lease]);
+    world.broken(again, lease, 1, 5);
+    assert_eq!(world.ranks(), [(b, 2, Some(0)), (again, 2, Some(1))]);
+}
+
+#[test]
 fn a_rank_that_comes_back_is_told_its_place_again() {
     let mut world = World::new();
     let (a, b) = (world.join("a", 1), world.join("b", 1));

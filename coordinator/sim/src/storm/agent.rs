@@ -11,7 +11,10 @@ use crate::dice::Dice;
 use spotsweep_engine::{
     Action, SessionId, Time, TrialRef,
     action::{Grant, RevokeReason},
-    event::{CheckpointRef, Device, DeviceKind, GangNews, HeldLease, Hello, Machine, Report, ReportBatch, ReportBody},
+    event::{
+        CheckpointRef, Device, DeviceKind, GangNews, HeldLease, Hello, Machine, Report, ReportBatch,
+        ReportBody,
+    },
 };
 use spotsweep_proto::{
     ids::{DeviceName, Epoch, Incarnation, MetricName, WorkerName},
@@ -31,13 +34,7 @@ pub(crate) enum Up {
     Heartbeat,
     Goodbye,
     Noticed(Notice),
-    Gang {
-        trial: TrialRef,
-        epoch: Epoch,
-        generation: u64,
-        step: u64,
-        news: GangNews,
-    },
+    Gang { trial: TrialRef, epoch: Epoch, generation: u64, step: u64, news: GangNews },
 }
 
 /// What an agent waits for. All end with its life.

@@ -103,6 +103,13 @@ impl Coordinator {
         let begin = self.waiting.len();
         self.engine.step(at, taken, &mut self.waiting);
         let actions = &self.waiting[begin..];
+        if std::env::var("ZZ").is_ok() {
+            if !matches!(event, Event::Tick { .. }) {
+                eprintln!("{:.3} E {event:?}", (at.0 as f64) / 1e6 - 1000.0);
+            for a in actions {
+                if !matches!(a, Action::Renew { .. } | Action::Acknowledge { .. }) {
+                    eprintln!("      A {a:?}");
+                }
         self.oracle.after(at, &event, &expectation, &self.engine, actions)?;
         let refused = self.engine.totals().refused_checkpoints > refused;
         self.touched.extend(oracle::touched(&event, refused));
@@ -142,7 +149,8 @@ impl Coordinator {
     /// Whether the engine counts on what comes over this connection about this trial.
     pub(crate) fn seats(&self, link: Option<SessionId>, (trial, epoch): (TrialRef, Epoch)) -> bool {
         let current = self.engine.trial(trial).is_some_and(|view| view.epoch == epoch);
-        let mut workers = self.engine.workers().filter(|worker| worker.leases.iter().any(|l| l.trial == trial));
+        let mut workers =
+            self.engine.workers().filter(|worker| worker.leases.iter().any(|l| l.trial == trial));
         self.up && current && link.is_some() && workers.any(|worker| session_of(&worker.link) == link)
     }
 

@@ -181,9 +181,7 @@ impl World {
             && left.iter().all(|member| {
                 let machine = &self.machines[member.0];
                 let told = self.part(*member, key).is_some_and(|part| part.told == generation);
-                told && machine.calm_from <= self.now
-                    && machine.noticed_at.is_none()
-                    && self.answers(*member)
+                told && machine.calm_from <= self.now && machine.noticed_at.is_none() && self.answers(*member)
             });
         if one_died && is_newest && calm && left.len() >= self.gang_bounds.0 as usize {
             let agents = left.iter().map(|(agent, _)| *agent).collect();
@@ -221,9 +219,11 @@ impl World {
         };
         self.ledger.begins(key.0, key.1, step)?;
         let remembered = self.gangs.remembered.remove(&key.0).map(|(step, _)| step);
-        ensure(remembered.is_none_or(|least| step >= least), "what is in memory is not trained again", || {
-            format!("{} epoch {} generation {generation} from {step}: {remembered:?}", key.0, key.1)
-        })?;
+        ensure(
+            remembered.is_none_or(|least| step >= least),
+            "what is in memory is not trained again",
+            || format!("{} epoch {} generation {generation} from {step}: {remembered:?}", key.0, key.1),
+        )?;
         for (index, _) in members.clone() {
             self.with_agent(index, |agent, around| {
                 agent.formed(key, generation, step, around);
@@ -279,13 +279,7 @@ impl World {
         }
     }
 
-    fn make_step(
-        &mut self,
-        key: Key,
-        generation: u64,
-        members: &[Member],
-        step: u64,
-    ) -> Result<(), Breach> {
+    fn make_step(&mut self, key: Key, generation: u64, members: &[Member], step: u64) -> Result<(), Breach> {
         self.steps_in_one_gang(key, generation)?;
         for (rank, (index, _)) in members.iter().enumerate() {
             self.with_agent(*index, |agent, around| {

@@ -25,8 +25,7 @@ pub(crate) fn ensure(holds: bool, rule: &'static str, what: impl FnOnce() -> Str
 /// What training gives at a step: the same for everyone who trains this trial.
 pub(crate) fn loss(trial: TrialRef, step: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "16 bits")]
-    let bits =
-        (mixed(u64::from(trial.sweep.0) << 60 | u64::from(trial.number) << 32 | step) >> 48) as f64;
+    let bits = (mixed(u64::from(trial.sweep.0) << 60 | u64::from(trial.number) << 32 | step) >> 48) as f64;
     bits / 65536.0
 }
 

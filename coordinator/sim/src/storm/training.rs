@@ -133,7 +133,13 @@ impl Agent {
     }
 
     /// Writes a checkpoint while training goes on, as soon as the store answers.
-    pub(crate) fn upload(&mut self, trial: TrialRef, epoch: Epoch, reference: CheckpointRef, around: &mut Around<'_>) {
+    pub(crate) fn upload(
+        &mut self,
+        trial: TrialRef,
+        epoch: Epoch,
+        reference: CheckpointRef,
+        around: &mut Around<'_>,
+    ) {
         if !self.holds(trial, epoch) {
             return;
         }

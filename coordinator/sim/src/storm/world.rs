@@ -3,8 +3,8 @@
 use super::{
     agent::{Agent, Around, Effect, Up},
     coordinator::{Coordinator, Moment},
-    ledger::{Breach, Ledger, ensure},
     gang::Gangs,
+    ledger::{Breach, Ledger, ensure},
     network::{Network, Way},
     store::Store,
     what::{Machine, What, spec},
