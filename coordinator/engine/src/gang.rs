@@ -410,10 +410,7 @@ impl State {
             seat.holds && self.workers.get(&seat.worker).is_some_and(|worker| worker.session().is_some())
         };
         let Some(keeper) = gang.ranks.iter().find(reachable).map(|seat| seat.worker) else {
-            let workers: Vec<WorkerId> = gang.seats().map(|seat| seat.worker).collect();
-            for worker in workers {
-                self.tell_revoked(trial_ref, worker, RevokeReason::NotNeeded, out);
-            }
+            self.tell_holder_revoked(trial_ref, RevokeReason::NotNeeded, out);
             return self.take_back(trial_ref, end, seconds, out);
         };
         self.promote(trial_ref, keeper);
@@ -452,7 +449,9 @@ impl State {
     ) {
         let alone =
             self.gangs.get(&trial_ref).is_none_or(|gang| gang.seats().all(|seat| seat.worker == worker));
-        if alone || kind.is_final() || kind == FailureKind::Checkpoint {
+        // A checkpoint that the gang has left behind may be gone: who has the state needs none.
+        let needs_checkpoint = self.gangs.get(&trial_ref).is_none_or(|gang| !gang.has_state());
+        if alone || kind.is_final() || (kind == FailureKind::Checkpoint && needs_checkpoint) {
             self.promote(trial_ref, worker);
             return self.fail(trial_ref, kind, message, seconds, out);
         }

@@ -380,6 +380,47 @@ fn a_worker_that_missed_that_it_got_another_seat_counts_as_ready() {
 }
 
 #[test]
+fn a_silent_worker_gets_no_seat_that_another_loses_in_the_same_moment() {
+    let mut world = World::new();
+    world.submit(gang_spec(1, 2, 2));
+    let (a, b) = (world.join("a", 1), world.join("b", 1));
+    world.gang(&[a, b]);
+    world.join("c", 1);
+    world.now = world.now.after_s(60.0);
+    world.step(Event::Tick { heard: vec![b] });
+    assert!(world.granted().is_empty(), "c was not heard of for longer than a lease");
+}
+
+#[test]
+fn a_checkpoint_that_a_gang_has_left_behind_may_be_gone_for_one_that_joins_late() {
+    let mut world = World::new();
+    let (a, b) = (world.join("a", 1), world.join("b", 1));
+    world.submit(gang_spec(1, 1, 2));
+    let (_, _, grant) = world.granted().remove(0);
+    let lease = Held { trial: grant.trial, epoch: grant.epoch };
+    world.gang_ready(a, lease);
+    world.tick_for(5, &[a, b]);
+    world.news(a, lease, 1, 0, GangNews::Formed);
+    world.started(a, lease);
+    world.failed(b, lease, FailureKind::Checkpoint);
+    let view = world.trial(lease.trial);
+    assert_eq!((view.state, view.epoch, view.failures), (TrialState::Running, lease.epoch, 0));
+}
+
+#[test]
+fn what_a_gang_gives_back_goes_to_others_in_the_same_step() {
+    let mut world = World::new();
+    let (a, b) = (world.join("a", 1), world.join("b", 1));
+    world.submit(gang_spec(1, 2, 2));
+    world.submit(SweepSpec { name: SweepName::new("single").unwrap(), ..spec(2) });
+    assert_eq!(world.granted().len(), 0);
+    world.step(Event::Left { session: b });
+    world.ready(a, 0, 1);
+    assert!(world.engine.check().is_ok(), "{:?}", world.engine.check());
+    assert_eq!(world.engine.workers().map(|worker| worker.leases.len()).sum::<usize>(), 1);
+}
+
+#[test]
 fn a_rank_that_comes_back_is_told_its_place_again() {
     let mut world = World::new();
     let (a, b) = (world.join("a", 1), world.join("b", 1));

@@ -103,13 +103,6 @@ impl Coordinator {
         let begin = self.waiting.len();
         self.engine.step(at, taken, &mut self.waiting);
         let actions = &self.waiting[begin..];
-        if std::env::var("ZZ").is_ok() {
-            if !matches!(event, Event::Tick { .. }) {
-                eprintln!("{:.3} E {event:?}", (at.0 as f64) / 1e6 - 1000.0);
-            for a in actions {
-                if !matches!(a, Action::Renew { .. } | Action::Acknowledge { .. }) {
-                    eprintln!("      A {a:?}");
-                }
         self.oracle.after(at, &event, &expectation, &self.engine, actions)?;
         let refused = self.engine.totals().refused_checkpoints > refused;
         self.touched.extend(oracle::touched(&event, refused));

@@ -189,7 +189,8 @@ impl World {
     fn pause_process(&mut self, index: usize) {
         self.faults.pauses += 1;
         let until = self.soon(25.0);
-        self.machines[index].asleep_until = until;
+        // Never sooner than it would have woken, or what waits for that would come behind what comes later.
+        self.machines[index].asleep_until = self.machines[index].asleep_until.max(until);
         self.disturb(index, until);
     }
 

@@ -39,6 +39,8 @@ pub(crate) struct Ledger {
     handed_over: BTreeMap<TrialRef, u64>,
     /// Trials of which a checkpoint was refused, because an object of it had just been deleted.
     refused: BTreeSet<TrialRef>,
+    /// Leases under which ranks of a gang met.
+    begun: BTreeSet<(TrialRef, Epoch)>,
 }
 
 impl Ledger {
@@ -86,9 +88,10 @@ impl Ledger {
     }
 
     /// The ranks of a gang begin together, or go on, from this step.
-    pub(crate) fn begins(&self, trial: TrialRef, epoch: Epoch, step: u64) -> Result<(), Breach> {
+    pub(crate) fn begins(&mut self, trial: TrialRef, epoch: Epoch, step: u64) -> Result<(), Breach> {
         let overtaken = self.epochs.get(&trial).is_some_and(|newest| *newest > epoch);
         let least = self.handed_over.get(&trial).copied().unwrap_or(0);
+        self.begun.insert((trial, epoch));
         ensure(overtaken || step >= least, "no more is lost than since the last checkpoint", || {
             format!("the gang of {trial} {epoch} begins from step {step}; step {least} was handed over")
         })
@@ -114,7 +117,7 @@ impl Ledger {
     }
 
     /// Whether an attempt finds what it resumes from. It may be gone only for one that others have overtaken,
-    /// which slept since it got its lease and does not know yet.
+    /// which slept since it got its lease and does not know yet, or without which its gang began.
     pub(crate) fn resumes(
         &self,
         trial: TrialRef,
@@ -122,7 +125,8 @@ impl Ledger {
         from: &CheckpointRef,
         missing: usize,
     ) -> Result<bool, Breach> {
-        let overtaken = self.epochs.get(&trial).is_some_and(|newest| *newest > epoch);
+        let overtaken = self.epochs.get(&trial).is_some_and(|newest| *newest > epoch)
+            || self.begun.contains(&(trial, epoch));
         ensure(missing == 0 || overtaken, "an attempt resumes from what is there", || {
             format!("{trial} epoch {epoch} step {}: {missing} objects are gone", from.step)
         })?;
