@@ -215,6 +215,14 @@ impl State {
         self.settle(trial_ref, out);
     }
 
+    /// A rank reports of training: it has the state, even if its word that the gang formed was lost.
+    pub(crate) fn note_state(&mut self, trial_ref: TrialRef, worker: WorkerId) {
+        let ranks = self.gangs.get_mut(&trial_ref).into_iter().flat_map(|gang| &mut gang.ranks);
+        for seat in ranks.filter(|seat| seat.worker == worker) {
+            seat.holds = true;
+        }
+    }
+
     /// The one decision about a gang's make-up, made after whatever changed: wait, form a new one, or give up.
     pub(crate) fn settle(&mut self, trial_ref: TrialRef, out: &mut Out<'_>) {
         let min = self.workers_of(trial_ref).min as usize;

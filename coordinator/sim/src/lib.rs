@@ -50,6 +50,20 @@ impl Default for Scenario {
     }
 }
 
+impl Scenario {
+    /// The usual one, and trials of gangs beside those of single agents.
+    #[must_use]
+    pub fn with_gangs() -> Self {
+        Self { gang_trials: 4, ..Self::default() }
+    }
+
+    /// Trials of gangs beside trials of single agents that never run out.
+    #[must_use]
+    pub fn with_endless_others() -> Self {
+        Self { trials: 100_000, gang_trials: 2, endless: true, storm_s: 20.0, ..Self::default() }
+    }
+}
+
 /// How often which disaster happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Faults {

@@ -95,7 +95,7 @@ impl Coordinator {
         let at = self.clock.read(now);
         let expectation = self.oracle.before(at, &event, &self.engine);
         let first = self.journal.len() == self.committed;
-        let Some(taken) = mistake::with_event(self.mistake, &self.engine, event.clone()) else {
+        let Some(taken) = mistake::with_event(self.mistake, &self.engine, &self.oracle, event.clone()) else {
             return Ok(false);
         };
         self.journal.push((at, taken.clone()));

@@ -187,10 +187,13 @@ impl World {
     }
 
     fn pause_process(&mut self, index: usize) {
-        self.faults.pauses += 1;
         let until = self.soon(25.0);
-        // Never sooner than it would have woken, or what waits for that would come behind what comes later.
-        self.machines[index].asleep_until = self.machines[index].asleep_until.max(until);
+        if self.machines[index].asleep_until > self.now {
+            // What waits for its waking would come behind what came later.
+            return;
+        }
+        self.faults.pauses += 1;
+        self.machines[index].asleep_until = until;
         self.disturb(index, until);
     }
 
