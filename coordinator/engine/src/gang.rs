@@ -128,6 +128,11 @@ impl Gang {
         self.phase == Phase::Formed
     }
 
+    /// Whether its ranks are those of its make-up.
+    fn is_whole(&self) -> bool {
+        matches!(self.phase, Phase::Forming | Phase::Formed)
+    }
+
     /// Whether a rank has the state in memory, from which the others take it over.
     fn has_state(&self) -> bool {
         self.ranks.iter().any(|seat| seat.holds)
@@ -172,8 +177,11 @@ impl State {
     ) {
         let Some(&id) = self.sessions.get(&session) else { return };
         self.hear(id, out);
-        if self.trial(trial_ref).is_none_or(|trial| Epoch(trial.epoch) != epoch) {
-            return;
+        let current = self.trial(trial_ref).is_some_and(|trial| Epoch(trial.epoch) == epoch);
+        if !current || self.workers.get(&id).is_none_or(|worker| !worker.leases.contains(&trial_ref)) {
+            // It would wait for the others for ever.
+            let reason = RevokeReason::Stale;
+            return out.push(Action::Revoke { session, trial: trial_ref, epoch, reason });
         }
         let Some(gang) = self.gangs.get_mut(&trial_ref) else { return };
         let current = gang.generation == generation;
@@ -311,10 +319,12 @@ impl State {
         }
     }
 
-    /// Tells a worker its place in a trial's gang, if it has one that it must know of.
+    /// Tells a worker its place in a trial's gang, if it has one that it must know of. One in a make-up that is broken
+    /// hears of the next: those who are left of it are no make-up.
     pub(crate) fn tell_place(&self, trial_ref: TrialRef, worker: WorkerId, out: &mut Out<'_>) {
         if let Some(trial) = self.trial(trial_ref)
             && let Some(gang) = self.gangs.get(&trial_ref)
+            && (gang.is_whole() || gang.leaving.iter().any(|seat| seat.worker == worker))
             && !gang.joining.iter().any(|seat| seat.worker == worker)
             && let Some(session) = self.workers.get(&worker).and_then(|worker| worker.session())
         {

@@ -421,6 +421,36 @@ fn what_a_gang_gives_back_goes_to_others_in_the_same_step() {
 }
 
 #[test]
+fn a_rank_that_comes_back_to_a_broken_gang_is_not_told_of_a_make_up_that_never_was() {
+    let mut world = World::new();
+    let sessions = ["a", "b", "c"].map(|name| world.join(name, 1));
+    world.submit(gang_spec(1, 1, 3));
+    let lease = world.gang(&sessions);
+    world.broken(sessions[0], lease, 1, 5);
+    world.step(Event::Left { session: sessions[1] });
+    world.step(Event::Disconnected { session: sessions[2] });
+    let again = world.rejoin(sessions[2], "c", &[lease]);
+    let told: Vec<_> = world.ranks().into_iter().filter(|(_, generation, _)| *generation == 1).collect();
+    assert_eq!(told, [], "{again:?} was the third of three, not the second of two");
+}
+
+#[test]
+fn a_worker_that_waits_for_a_gang_in_which_it_has_no_seat_is_told_so() {
+    let mut world = World::new();
+    let (a, b) = (world.join("a", 1), world.join("b", 1));
+    world.submit(gang_spec(1, 2, 2));
+    let lease = world.gang(&[a, b]);
+    world.broken(b, lease, 1, 5);
+    world.tick_for(1, &[a, b]);
+    world.ready(a, 0, 1);
+    assert_eq!(world.granted().len(), 1, "it gets another seat under the same lease");
+    // Said before it heard of either.
+    world.finished(a, lease);
+    world.gang_ready(a, lease);
+    assert_eq!(world.revoked(), [(lease.trial, RevokeReason::Stale)]);
+}
+
+#[test]
 fn a_rank_that_comes_back_is_told_its_place_again() {
     let mut world = World::new();
     let (a, b) = (world.join("a", 1), world.join("b", 1));

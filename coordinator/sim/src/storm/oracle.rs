@@ -246,7 +246,7 @@ impl Oracle {
                         format!("{} {} with {seats} workers", grant.trial, grant.epoch)
                     })?;
                 }
-                Action::Regang { trial, place, .. } => {
+                Action::Regang { trial, place, .. } if place.rank.is_some() => {
                     let ranks = place.shares.ranks() as usize;
                     ensure(ranks >= least(*trial), rule, || format!("{trial} with {ranks} ranks"))?;
                 }
