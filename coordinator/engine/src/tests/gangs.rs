@@ -336,7 +336,7 @@ fn a_newcomer_that_has_no_state_does_not_go_on_alone_from_an_old_checkpoint() {
     let lease = world.gang(&[a]);
     world.checkpoint(a, lease, 20, false);
     let b = world.join("b", 1);
-    world.tick_for(6, &[a, b]);
+    world.tick_for(5, &[a, b]);
     assert_eq!(world.granted().len(), 1);
     world.gang_ready(b, lease);
     assert_eq!(world.ranks(), [(a, 2, Some(0)), (b, 2, Some(1))]);
@@ -360,19 +360,18 @@ fn a_warned_rank_stays_until_another_has_its_state() {
     let notice = Notice::new(NoticeSource::Aws, NoticeKind::Terminate, Some(120.0));
     world.step(Event::Noticed { session: a, notice });
     world.gang_ready(b, lease);
-    assert_eq!(world.ranks(), [(a, 2, Some(0)), (b, 2, Some(1))]);
+    assert_eq!(world.ranks(), [(b, 2, Some(0)), (a, 2, Some(1))]);
 }
 
 #[test]
 fn a_worker_that_missed_that_it_got_another_seat_counts_as_ready() {
     let mut world = World::new();
     world.submit(gang_spec(1, 2, 2));
-    let (a, b) = (world.join("a", 1), world.join("b", 1));
+    let (a, b) = (world.join("a", 2), world.join("b", 2));
     let lease = world.gang(&[a, b]);
     world.broken(b, lease, 1, 5);
     world.tick_for(1, &[a, b]);
     assert_eq!(world.revoked(), [(lease.trial, RevokeReason::NotNeeded)], "it said nothing");
-    world.ready(a, 0, 1);
     world.step(Event::Disconnected { session: a });
     let again = world.rejoin(a, "a", &[lease]);
     world.broken(again, lease, 1, 5);
@@ -437,12 +436,11 @@ fn a_rank_that_comes_back_to_a_broken_gang_is_not_told_of_a_make_up_that_never_w
 #[test]
 fn a_worker_that_waits_for_a_gang_in_which_it_has_no_seat_is_told_so() {
     let mut world = World::new();
-    let (a, b) = (world.join("a", 1), world.join("b", 1));
+    let (a, b) = (world.join("a", 2), world.join("b", 2));
     world.submit(gang_spec(1, 2, 2));
     let lease = world.gang(&[a, b]);
     world.broken(b, lease, 1, 5);
     world.tick_for(1, &[a, b]);
-    world.ready(a, 0, 1);
     assert_eq!(world.granted().len(), 1, "it gets another seat under the same lease");
     // Said before it heard of either.
     world.finished(a, lease);
