@@ -137,7 +137,9 @@ pub(super) fn with_event(
                 current && !oracle.may_report(*session, report)
             });
             let holds = |worker: &WorkerView| {
-                left_behind.is_some_and(|report| worker.leases.iter().any(|l| l.trial == report.trial))
+                let other = session_of(&worker.link) != Some(*session);
+                other
+                    && left_behind.is_some_and(|report| worker.leases.iter().any(|l| l.trial == report.trial))
             };
             let rank = engine.workers().find(holds);
             if let Some((worker, rank)) = rank.and_then(|worker| Some((session_of(&worker.link)?, worker))) {
