@@ -214,16 +214,19 @@ impl State {
                 out.push(Action::Renew { session, expires_at: worker.expires_at });
             }
         }
-        for (id, verdict) in self.judge_workers(out) {
+        let verdicts = self.judge_workers(out);
+        // First of all, so that nobody who is silent gets what others lose.
+        for (id, _) in verdicts.iter().filter(|(_, verdict)| matches!(verdict, Verdict::FallsSilent)) {
+            self.withdraw(*id);
+            if let Some(worker) = self.workers.get_mut(id)
+                && let Link::Connected { session, .. } = worker.link
+            {
+                worker.link = Link::Connected { session, silent: true };
+            }
+        }
+        for (id, verdict) in verdicts {
             match verdict {
-                Verdict::FallsSilent => {
-                    self.withdraw(id);
-                    if let Some(worker) = self.workers.get_mut(&id)
-                        && let Link::Connected { session, .. } = worker.link
-                    {
-                        worker.link = Link::Connected { session, silent: true };
-                    }
-                }
+                Verdict::FallsSilent => {}
                 Verdict::Expired => self.take_all_back(id, &AttemptEnd::Expired, out),
                 Verdict::Lost(end) => self.lose(id, &end, out),
             }

@@ -80,8 +80,10 @@ impl Engine {
             }
         }
         state.place(out);
-        if settles {
+        if settles && !state.gangs.is_empty() {
             state.settle_gangs(out);
+            // What a gang gave back goes to others at once.
+            state.place(out);
         }
         state.move_from_noticed(out);
     }

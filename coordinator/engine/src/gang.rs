@@ -55,6 +55,15 @@ pub(crate) struct Seat {
     pub(crate) device: u16,
     /// It is ready to join, or, with a rank, has said that the gang is broken.
     pub(crate) answered: bool,
+    /// It has the trial's state in memory: it was in a make-up that formed.
+    pub(crate) holds: bool,
+}
+
+impl Seat {
+    /// One that was just given.
+    pub(crate) fn new(worker: WorkerId, device: u16) -> Self {
+        Self { worker, device, answered: false, holds: false }
+    }
 }
 
 /// How far a make-up is.
@@ -119,6 +128,16 @@ impl Gang {
         self.phase == Phase::Formed
     }
 
+    /// Whether its ranks are those of its make-up.
+    fn is_whole(&self) -> bool {
+        matches!(self.phase, Phase::Forming | Phase::Formed)
+    }
+
+    /// Whether a rank has the state in memory, from which the others take it over.
+    fn has_state(&self) -> bool {
+        self.ranks.iter().any(|seat| seat.holds)
+    }
+
     fn ready(&self) -> usize {
         self.joining.iter().filter(|seat| seat.answered).count()
     }
@@ -158,22 +177,28 @@ impl State {
     ) {
         let Some(&id) = self.sessions.get(&session) else { return };
         self.hear(id, out);
-        if self.trial(trial_ref).is_none_or(|trial| Epoch(trial.epoch) != epoch) {
-            return;
+        let current = self.trial(trial_ref).is_some_and(|trial| Epoch(trial.epoch) == epoch);
+        if !current || self.workers.get(&id).is_none_or(|worker| !worker.leases.contains(&trial_ref)) {
+            // It would wait for the others for ever.
+            let reason = RevokeReason::Stale;
+            return out.push(Action::Revoke { session, trial: trial_ref, epoch, reason });
         }
         let Some(gang) = self.gangs.get_mut(&trial_ref) else { return };
         let current = gang.generation == generation;
+        if let Some(seat) = gang.joining.iter_mut().find(|seat| seat.worker == id) {
+            // Whatever it says, it has all that it needs. One that never heard that it was left behind, and got another
+            // seat, speaks of the make-up that it knows.
+            seat.answered = true;
+        }
         match news {
-            GangNews::Ready => {
-                if let Some(seat) = gang.joining.iter_mut().find(|seat| seat.worker == id) {
-                    seat.answered = true;
-                }
-            }
+            GangNews::Ready => {}
             GangNews::Formed => {
-                if current && gang.phase == Phase::Forming && gang.ranks.iter().any(|seat| seat.worker == id)
-                {
-                    gang.enter(Phase::Formed, out.at);
-                    gang.advance(step);
+                if let Some(seat) = gang.ranks.iter_mut().find(|seat| seat.worker == id && current) {
+                    seat.holds = true;
+                    if gang.phase == Phase::Forming {
+                        gang.enter(Phase::Formed, out.at);
+                        gang.advance(step);
+                    }
                 }
             }
             GangNews::Broken { message } => {
@@ -196,6 +221,14 @@ impl State {
             }
         }
         self.settle(trial_ref, out);
+    }
+
+    /// A rank reports of training: it has the state, even if its word that the gang formed was lost.
+    pub(crate) fn note_state(&mut self, trial_ref: TrialRef, worker: WorkerId) {
+        let ranks = self.gangs.get_mut(&trial_ref).into_iter().flat_map(|gang| &mut gang.ranks);
+        for seat in ranks.filter(|seat| seat.worker == worker) {
+            seat.holds = true;
+        }
     }
 
     /// The one decision about a gang's make-up, made after whatever changed: wait, form a new one, or give up.
@@ -238,11 +271,15 @@ impl State {
         if silent.len() == gang.ranks.len() {
             return;
         }
+        let had_state = gang.has_state();
         for worker in silent {
             self.tell_revoked(trial_ref, worker, RevokeReason::NotNeeded, out);
             self.vacate(trial_ref, worker);
         }
         let Some(gang) = self.gangs.get_mut(&trial_ref) else { return };
+        if had_state && !gang.has_state() {
+            return self.stand_down(trial_ref, AttemptEnd::Released, None, out);
+        }
         gang.enter(Phase::Short, out.at);
         if gang.ranks.len() >= min {
             self.form(trial_ref, out);
@@ -260,8 +297,9 @@ impl State {
         let (joins, waits): (Vec<Seat>, Vec<Seat>) = gang.joining.iter().partition(|seat| seat.answered);
         let ranks = gang.ranks.iter().chain(&joins).copied();
         let (mut leaves, mut ranks): (Vec<Seat>, Vec<Seat>) = ranks.partition(|seat| warned(self, seat));
-        if ranks.len() < min.max(1) {
-            // They go when they must: better some steps more than none.
+        let holds = |seats: &[Seat]| seats.iter().any(|seat| seat.holds);
+        if ranks.len() < min.max(1) || (holds(&leaves) && !holds(&ranks)) {
+            // They go when they must: better some steps more than none, and nobody else has the state yet.
             ranks.append(&mut leaves);
         }
         let Some(gang) = self.gangs.get_mut(&trial_ref) else { return };
@@ -281,10 +319,12 @@ impl State {
         }
     }
 
-    /// Tells a worker its place in a trial's gang, if it has one that it must know of.
+    /// Tells a worker its place in a trial's gang, if it has one that it must know of. One in a make-up that is broken
+    /// hears of the next: those who are left of it are no make-up.
     pub(crate) fn tell_place(&self, trial_ref: TrialRef, worker: WorkerId, out: &mut Out<'_>) {
         if let Some(trial) = self.trial(trial_ref)
             && let Some(gang) = self.gangs.get(&trial_ref)
+            && (gang.is_whole() || gang.leaving.iter().any(|seat| seat.worker == worker))
             && !gang.joining.iter().any(|seat| seat.worker == worker)
             && let Some(session) = self.workers.get(&worker).and_then(|worker| worker.session())
         {
@@ -339,11 +379,17 @@ impl State {
         if gang.ranks.iter().chain(&gang.joining).all(|seat| seat.worker == worker) {
             return self.take_back(trial_ref, end, seconds, out);
         }
+        let had_state = gang.has_state();
         let had_rank = self.vacate(trial_ref, worker);
-        self.fill(trial_ref, out);
+        let lost_state = had_state && self.gangs.get(&trial_ref).is_some_and(|gang| !gang.has_state());
+        if !lost_state {
+            self.fill(trial_ref, out);
+        }
         let min = self.workers_of(trial_ref).min as usize;
         let Some(gang) = self.gangs.get_mut(&trial_ref) else { return };
-        if gang.size() < min {
+        // Who is left without the state would begin from the checkpoint of the time when it got its seat: a new lease
+        // begins from the newest.
+        if lost_state || gang.size() < min {
             return self.stand_down(trial_ref, end, seconds, out);
         }
         if had_rank {
@@ -378,12 +424,11 @@ impl State {
     /// There are too few workers. One that holds the state in memory stores it and gives the lease back.
     fn stand_down(&mut self, trial_ref: TrialRef, end: AttemptEnd, seconds: Option<f64>, out: &mut Out<'_>) {
         let Some(gang) = self.gangs.get(&trial_ref) else { return };
-        let reachable = |seat: &&Seat| self.workers.get(&seat.worker).is_some_and(|w| w.session().is_some());
+        let reachable = |seat: &&Seat| {
+            seat.holds && self.workers.get(&seat.worker).is_some_and(|worker| worker.session().is_some())
+        };
         let Some(keeper) = gang.ranks.iter().find(reachable).map(|seat| seat.worker) else {
-            let workers: Vec<WorkerId> = gang.seats().map(|seat| seat.worker).collect();
-            for worker in workers {
-                self.tell_revoked(trial_ref, worker, RevokeReason::NotNeeded, out);
-            }
+            self.tell_holder_revoked(trial_ref, RevokeReason::NotNeeded, out);
             return self.take_back(trial_ref, end, seconds, out);
         };
         self.promote(trial_ref, keeper);
@@ -422,7 +467,9 @@ impl State {
     ) {
         let alone =
             self.gangs.get(&trial_ref).is_none_or(|gang| gang.seats().all(|seat| seat.worker == worker));
-        if alone || kind.is_final() || kind == FailureKind::Checkpoint {
+        // A checkpoint that the gang has left behind may be gone: who has the state needs none.
+        let needs_checkpoint = self.gangs.get(&trial_ref).is_none_or(|gang| !gang.has_state());
+        if alone || kind.is_final() || (kind == FailureKind::Checkpoint && needs_checkpoint) {
             self.promote(trial_ref, worker);
             return self.fail(trial_ref, kind, message, seconds, out);
         }

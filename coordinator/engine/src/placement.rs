@@ -81,6 +81,15 @@ impl Placement {
         slots
     }
 
+    /// The same of workers that were recommended to leave.
+    pub(crate) fn idle_noticed_slots(&self, demand: Demand) -> Vec<SlotKey> {
+        let (from, to) = ((true, 0, 0, WorkerId(0)), (true, 1, 0, WorkerId(0)));
+        let mut slots: Vec<SlotKey> =
+            self.classes_for(demand).flat_map(|(_, slots)| slots.range(from..to).copied()).collect();
+        slots.sort_unstable();
+        slots
+    }
+
     /// Classes of free devices that satisfy the demand.
     fn classes_for(&self, (lane, memory): Demand) -> impl Iterator<Item = (&Class, &BTreeSet<SlotKey>)> {
         let kinds: &[Lane] = match lane {

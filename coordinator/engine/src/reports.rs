@@ -84,6 +84,10 @@ impl State {
             return self.drop_stale(batch, trial_ref, epoch, &body, out);
         };
         lease.reported_at = out.at;
+        if seated && matches!(body, ReportBody::Progress { .. } | ReportBody::Checkpoint(_)) {
+            self.note_state(trial_ref, batch.worker);
+        }
+        let Some(lease) = self.trial(trial_ref).and_then(|trial| trial.lease.as_ref()) else { return };
         let paused = lease.revoked == Some(RevokeReason::Paused);
         let started = lease.started_at.is_some();
         self.totals.reports += 1;

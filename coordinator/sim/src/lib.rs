@@ -22,6 +22,10 @@ pub use storm::Mistake;
 pub struct Scenario {
     /// Trials of the sweep.
     pub trials: u32,
+    /// Trials of a second sweep, each trained by several agents; how many, the seed says.
+    pub gang_trials: u32,
+    /// Trials of single agents never run out: `trials` are more than the run can take, and it ends with those of gangs.
+    pub endless: bool,
     /// Agents, each with one CPU.
     pub agents: usize,
     /// Virtual seconds during which disasters happen. Afterwards all machines return.
@@ -34,7 +38,29 @@ pub struct Scenario {
 
 impl Default for Scenario {
     fn default() -> Self {
-        Self { trials: 12, agents: 4, storm_s: 60.0, disaster_every_s: 1.5, mistake: None }
+        Self {
+            trials: 12,
+            gang_trials: 0,
+            endless: false,
+            agents: 4,
+            storm_s: 60.0,
+            disaster_every_s: 1.5,
+            mistake: None,
+        }
+    }
+}
+
+impl Scenario {
+    /// The usual one, and trials of gangs beside those of single agents.
+    #[must_use]
+    pub fn with_gangs() -> Self {
+        Self { gang_trials: 4, ..Self::default() }
+    }
+
+    /// Trials of gangs beside trials of single agents that never run out.
+    #[must_use]
+    pub fn with_endless_others() -> Self {
+        Self { trials: 100_000, gang_trials: 2, endless: true, storm_s: 20.0, ..Self::default() }
     }
 }
 
@@ -69,6 +95,8 @@ pub struct Faults {
     pub disks_full: u32,
     /// Times that a person paused or resumed the sweep.
     pub controls: u32,
+    /// Machines that could not reach each other for a while; only where there are gangs.
+    pub cuts: u32,
 }
 
 /// How a run went.
@@ -80,6 +108,8 @@ pub struct Outcome {
     pub ended_at: Time,
     /// Attempts that started.
     pub attempts: u32,
+    /// Make-ups of gangs that trained.
+    pub make_ups: u32,
     /// Reports dropped because their epoch was stale.
     pub stale_reports: u64,
     /// Reports that came again.

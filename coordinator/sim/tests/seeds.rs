@@ -51,6 +51,13 @@ fn storm_over(scenario: &Scenario, seeds: u64) {
         sum(|o| o.events),
         sum(|o| o.repeated_reports),
     );
+    if scenario.gang_trials > 0 {
+        let make_ups = sum(|o| u64::from(o.make_ups));
+        println!("{make_ups} make-ups of gangs");
+        assert!(make_ups > seeds * u64::from(scenario.gang_trials) / 2, "gangs train: {make_ups}");
+    } else {
+        faults.remove("cuts");
+    }
     for (name, count) in faults {
         assert!(count >= seeds / 2, "{name}: {count} in {seeds} seeds");
     }
@@ -60,7 +67,19 @@ fn storm_over(scenario: &Scenario, seeds: u64) {
 
 #[test]
 fn the_promises_hold_under_seeded_disasters() {
-    storm_over(&Scenario::default(), seeds(8000));
+    storm_over(&Scenario::default(), seeds(4000));
+}
+
+#[test]
+fn gangs_keep_the_promises_beside_single_workers() {
+    storm_over(&Scenario::with_gangs(), seeds(4000));
+}
+
+#[test]
+fn gangs_are_not_starved_by_trials_of_single_workers_that_never_run_out() {
+    let outcomes = run_all(seeds(300), &Scenario::with_endless_others());
+    let outcomes = outcomes.unwrap_or_else(|broken| panic!("{broken}"));
+    assert!(outcomes.iter().all(|outcome| outcome.make_ups > 0 || outcome.attempts > 0));
 }
 
 #[test]
@@ -71,9 +90,10 @@ fn a_sweep_of_50_trials_on_20_agents_keeps_the_promises() {
 
 #[test]
 fn a_seed_replays_exactly() {
-    let scenario = Scenario::default();
-    for seed in 0..20 {
-        assert_eq!(run(seed, &scenario), run(seed, &scenario));
+    for scenario in [Scenario::default(), Scenario::with_gangs()] {
+        for seed in 0..20 {
+            assert_eq!(run(seed, &scenario), run(seed, &scenario));
+        }
     }
 }
 
@@ -81,7 +101,7 @@ fn a_seed_replays_exactly() {
 fn every_planted_mistake_is_found_and_its_seed_finds_it_again() {
     let mut rules = BTreeSet::new();
     for mistake in Mistake::ALL {
-        let scenario = Scenario { mistake: Some(mistake), ..Scenario::default() };
+        let scenario = mistake.scenario();
         let found = (0..2000).find_map(|seed| run(seed, &scenario).err());
         let broken = found.unwrap_or_else(|| panic!("{mistake:?} was not found"));
         println!("{mistake:?}: {broken}");

@@ -20,7 +20,7 @@ impl State {
     /// Begins a gang on these devices; the first has the trial's lease already.
     pub(crate) fn begin_gang(&mut self, trial_ref: TrialRef, slots: &[SlotKey], out: &mut Out<'_>) {
         let seats: Vec<Seat> =
-            slots.iter().map(|&(_, _, device, worker)| Seat { worker, device, answered: false }).collect();
+            slots.iter().map(|&(_, _, device, worker)| Seat::new(worker, device)).collect();
         let mut gang = Gang::new(out.at);
         gang.joining.clone_from(&seats);
         self.gangs.insert(trial_ref, gang);
@@ -91,8 +91,9 @@ impl State {
         self.offer(seat.worker);
     }
 
-    /// Idle devices for a gang, each on a worker of its own and all of one kind: as many as it wants, at least `min`.
-    /// Workers in `without` have a seat already.
+    /// Idle devices for a gang, each on a worker of its own and all of one kind: as many as it wants, at least `min`, to
+    /// which it gets with workers that were recommended to leave if there are no others. Workers in `without` have a seat
+    /// already.
     pub(crate) fn gang_slots(
         &self,
         (lane, memory): Demand,
@@ -105,6 +106,11 @@ impl State {
             let mut slots = self.placement.idle_unnoticed_slots((kind, memory));
             slots.retain(|(_, _, _, worker)| !without.contains(worker) && seen.insert(*worker));
             slots.truncate(max);
+            if slots.len() < min {
+                let mut noticed = self.placement.idle_noticed_slots((kind, memory));
+                noticed.retain(|(_, _, _, worker)| !without.contains(worker) && seen.insert(*worker));
+                slots.extend(noticed.into_iter().take(min - slots.len()));
+            }
             slots
         };
         kinds_of(lane).iter().map(|&kind| of_kind(kind)).find(|slots| slots.len() >= min.max(1))
@@ -144,8 +150,9 @@ impl State {
             return;
         }
         let there: Vec<WorkerId> = gang.seats().map(|seat| seat.worker).collect();
-        for (_, _, device, worker) in self.gang_slots(demand, 1, wanted, &there).unwrap_or_default() {
-            let seat = Seat { worker, device, answered: false };
+        let needed = min.saturating_sub(gang.size());
+        for (_, _, device, worker) in self.gang_slots(demand, needed, wanted, &there).unwrap_or_default() {
+            let seat = Seat::new(worker, device);
             if let Some(gang) = self.gangs.get_mut(&trial_ref) {
                 gang.joining.push(seat);
             }

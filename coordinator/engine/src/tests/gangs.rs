@@ -317,6 +317,138 @@ fn a_crash_of_one_rank_leaves_the_others_training_and_crashes_at_one_step_end_th
 }
 
 #[test]
+fn a_gang_takes_workers_that_were_recommended_to_leave_where_it_cannot_begin_without() {
+    let mut world = World::new();
+    let (a, b) = (world.join("a", 1), world.join("b", 1));
+    world.step(Event::Noticed {
+        session: b,
+        notice: Notice::new(NoticeSource::Aws, NoticeKind::Rebalance, None),
+    });
+    world.submit(gang_spec(1, 2, 2));
+    assert_eq!(world.granted().iter().map(|(session, _, _)| *session).collect::<Vec<_>>(), [a, b]);
+}
+
+#[test]
+fn a_newcomer_that_has_no_state_does_not_go_on_alone_from_an_old_checkpoint() {
+    let mut world = World::new();
+    world.submit(gang_spec(1, 1, 2));
+    let a = world.join("a", 1);
+    let lease = world.gang(&[a]);
+    world.checkpoint(a, lease, 20, false);
+    let b = world.join("b", 1);
+    world.tick_for(5, &[a, b]);
+    assert_eq!(world.granted().len(), 1);
+    world.gang_ready(b, lease);
+    assert_eq!(world.ranks(), [(a, 2, Some(0)), (b, 2, Some(1))]);
+    world.checkpoint(a, lease, 35, false);
+    world.released(a, lease, 35);
+    assert_eq!(world.revoked(), [(lease.trial, RevokeReason::NotNeeded)]);
+    world.ready(b, 0, 1);
+    let (_, _, grant) = world.granted().remove(0);
+    assert!(grant.epoch > lease.epoch);
+    assert_eq!(grant.resume.map(|from| from.step), Some(35));
+}
+
+#[test]
+fn a_warned_rank_stays_until_another_has_its_state() {
+    let mut world = World::new();
+    world.submit(gang_spec(1, 1, 2));
+    let a = world.join("a", 1);
+    let lease = world.gang(&[a]);
+    let b = world.join("b", 1);
+    world.tick_for(6, &[a, b]);
+    let notice = Notice::new(NoticeSource::Aws, NoticeKind::Terminate, Some(120.0));
+    world.step(Event::Noticed { session: a, notice });
+    world.gang_ready(b, lease);
+    assert_eq!(world.ranks(), [(b, 2, Some(0)), (a, 2, Some(1))]);
+}
+
+#[test]
+fn a_worker_that_missed_that_it_got_another_seat_counts_as_ready() {
+    let mut world = World::new();
+    world.submit(gang_spec(1, 2, 2));
+    let (a, b) = (world.join("a", 2), world.join("b", 2));
+    let lease = world.gang(&[a, b]);
+    world.broken(b, lease, 1, 5);
+    world.tick_for(1, &[a, b]);
+    assert_eq!(world.revoked(), [(lease.trial, RevokeReason::NotNeeded)], "it said nothing");
+    world.step(Event::Disconnected { session: a });
+    let again = world.rejoin(a, "a", &[lease]);
+    world.broken(again, lease, 1, 5);
+    assert_eq!(world.ranks(), [(b, 2, Some(0)), (again, 2, Some(1))]);
+}
+
+#[test]
+fn a_silent_worker_gets_no_seat_that_another_loses_in_the_same_moment() {
+    let mut world = World::new();
+    world.submit(gang_spec(1, 2, 2));
+    let (a, b) = (world.join("a", 1), world.join("b", 1));
+    world.gang(&[a, b]);
+    world.join("c", 1);
+    world.now = world.now.after_s(60.0);
+    world.step(Event::Tick { heard: vec![b] });
+    assert!(world.granted().is_empty(), "c was not heard of for longer than a lease");
+}
+
+#[test]
+fn a_checkpoint_that_a_gang_has_left_behind_may_be_gone_for_one_that_joins_late() {
+    let mut world = World::new();
+    let (a, b) = (world.join("a", 1), world.join("b", 1));
+    world.submit(gang_spec(1, 1, 2));
+    let (_, _, grant) = world.granted().remove(0);
+    let lease = Held { trial: grant.trial, epoch: grant.epoch };
+    world.gang_ready(a, lease);
+    world.tick_for(5, &[a, b]);
+    world.news(a, lease, 1, 0, GangNews::Formed);
+    world.started(a, lease);
+    world.failed(b, lease, FailureKind::Checkpoint);
+    let view = world.trial(lease.trial);
+    assert_eq!((view.state, view.epoch, view.failures), (TrialState::Running, lease.epoch, 0));
+}
+
+#[test]
+fn what_a_gang_gives_back_goes_to_others_in_the_same_step() {
+    let mut world = World::new();
+    let (a, b) = (world.join("a", 1), world.join("b", 1));
+    world.submit(gang_spec(1, 2, 2));
+    world.submit(SweepSpec { name: SweepName::new("single").unwrap(), ..spec(2) });
+    assert_eq!(world.granted().len(), 0);
+    world.step(Event::Left { session: b });
+    world.ready(a, 0, 1);
+    assert!(world.engine.check().is_ok(), "{:?}", world.engine.check());
+    assert_eq!(world.engine.workers().map(|worker| worker.leases.len()).sum::<usize>(), 1);
+}
+
+#[test]
+fn a_rank_that_comes_back_to_a_broken_gang_is_not_told_of_a_make_up_that_never_was() {
+    let mut world = World::new();
+    let sessions = ["a", "b", "c"].map(|name| world.join(name, 1));
+    world.submit(gang_spec(1, 1, 3));
+    let lease = world.gang(&sessions);
+    world.broken(sessions[0], lease, 1, 5);
+    world.step(Event::Left { session: sessions[1] });
+    world.step(Event::Disconnected { session: sessions[2] });
+    let again = world.rejoin(sessions[2], "c", &[lease]);
+    let told: Vec<_> = world.ranks().into_iter().filter(|(_, generation, _)| *generation == 1).collect();
+    assert_eq!(told, [], "{again:?} was the third of three, not the second of two");
+}
+
+#[test]
+fn a_worker_that_waits_for_a_gang_in_which_it_has_no_seat_is_told_so() {
+    let mut world = World::new();
+    let (a, b) = (world.join("a", 2), world.join("b", 2));
+    world.submit(gang_spec(1, 2, 2));
+    let lease = world.gang(&[a, b]);
+    world.broken(b, lease, 1, 5);
+    world.tick_for(1, &[a, b]);
+    assert_eq!(world.granted().len(), 1, "it gets another seat under the same lease");
+    // Said before it heard of either.
+    world.finished(a, lease);
+    world.gang_ready(a, lease);
+    assert_eq!(world.revoked(), [(lease.trial, RevokeReason::Stale)]);
+}
+
+#[test]
 fn a_rank_that_comes_back_is_told_its_place_again() {
     let mut world = World::new();
     let (a, b) = (world.join("a", 1), world.join("b", 1));

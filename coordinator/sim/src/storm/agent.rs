@@ -4,13 +4,17 @@
 use super::{
     ledger::{Breach, Ledger, ensure},
     mistake::Mistake,
+    seat::{Key, Part},
     store::Store,
 };
 use crate::dice::Dice;
 use spotsweep_engine::{
     Action, SessionId, Time, TrialRef,
     action::{Grant, RevokeReason},
-    event::{CheckpointRef, Device, DeviceKind, HeldLease, Hello, Machine, Report, ReportBatch, ReportBody},
+    event::{
+        CheckpointRef, Device, DeviceKind, GangNews, HeldLease, Hello, Machine, Report, ReportBatch,
+        ReportBody,
+    },
 };
 use spotsweep_proto::{
     ids::{DeviceName, Epoch, Incarnation, MetricName, WorkerName},
@@ -30,6 +34,7 @@ pub(crate) enum Up {
     Heartbeat,
     Goodbye,
     Noticed(Notice),
+    Gang { trial: TrialRef, epoch: Epoch, generation: u64, step: u64, news: GangNews },
 }
 
 /// What an agent waits for. All end with its life.
@@ -58,6 +63,24 @@ pub(crate) enum Timer {
         epoch: Epoch,
         reference: CheckpointRef,
     },
+    /// A seat in a gang is prepared for.
+    Prepared {
+        turn: u64,
+    },
+    /// The others of a make-up should be there by now.
+    Unmet {
+        key: Key,
+        generation: u64,
+    },
+    /// The connection to a peer broke.
+    LostPeer {
+        key: Key,
+        generation: u64,
+    },
+    /// A warned rank should have been let go by now.
+    LetGo {
+        key: Key,
+    },
 }
 
 /// What an agent does.
@@ -78,6 +101,12 @@ pub(crate) struct Lease {
     pub(crate) ended: Option<u64>,
     /// Checkpoints of this attempt: when they were taken, and of which step.
     pub(crate) taken: Vec<(Time, u64)>,
+    /// Others train the trial with it.
+    pub(crate) of_gang: bool,
+    /// They did before.
+    pub(crate) joins: bool,
+    /// Its part in the gang; `None` where it trains alone, or is the one that stops and keeps the state.
+    pub(crate) gang: Option<Part>,
 }
 
 /// What an agent needs of the world at a moment.
@@ -184,8 +213,8 @@ impl Agent {
                 self.ready(around);
             }
             Action::Acknowledge { seq, .. } => self.acknowledge(seq),
+            Action::Regang { trial, epoch, place, .. } => self.regang((trial, epoch), &place, around),
             Action::Renew { .. }
-            | Action::Regang { .. }
             | Action::Reply { .. }
             | Action::Record(_)
             | Action::DeleteObjects { .. } => {}
@@ -206,21 +235,33 @@ impl Agent {
         })?;
         self.welcomed = true;
         self.acknowledge(applied_seq);
-        let training = self.in_training().map(|lease| (lease.trial, lease.epoch));
+        let training = self.occupant();
         self.leases.retain(|lease| keep.contains(&(lease.trial, lease.epoch)));
-        if self.in_training().map(|lease| (lease.trial, lease.epoch)) != training {
+        if self.occupant() != training {
             self.stop_training();
         }
         let all: Vec<(u64, Report)> = self.unacknowledged.iter().cloned().collect();
         Self::send_reports(all, around);
+        self.say_again(around);
         self.go_on(around)?;
         self.ready(around);
         Ok(())
     }
 
     fn take(&mut self, grant: Grant, around: &mut Around<'_>) -> Result<(), Breach> {
-        let Grant { trial, epoch, resume, .. } = grant;
-        self.leases.push(Lease { trial, epoch, step: None, resume, ended: None, taken: Vec::new() });
+        let Grant { trial, epoch, resume, gang, .. } = grant;
+        let (of_gang, joins) = (gang.is_some(), gang.is_some_and(|place| place.generation.0 > 0));
+        self.leases.push(Lease {
+            trial,
+            epoch,
+            step: None,
+            resume,
+            ended: None,
+            taken: Vec::new(),
+            of_gang,
+            joins,
+            gang: of_gang.then(Part::default),
+        });
         if self.draining {
             self.give_untouched_back(around);
             return Ok(());
@@ -238,6 +279,16 @@ impl Agent {
 
     pub(crate) fn in_training(&self) -> Option<&Lease> {
         self.leases.iter().find(|lease| lease.ended.is_none() && lease.step.is_some())
+    }
+
+    /// The lease that has the device.
+    fn occupant(&self) -> Option<(TrialRef, Epoch)> {
+        let mut open = self.leases.iter().filter(|lease| lease.ended.is_none());
+        open.find(|lease| lease.occupies()).map(|lease| (lease.trial, lease.epoch))
+    }
+
+    pub(crate) fn is_welcome(&self) -> bool {
+        self.welcomed
     }
 
     pub(crate) fn stop_training(&mut self) {
@@ -296,17 +347,24 @@ impl Agent {
             return;
         }
         self.draining = true;
-        let trained = |lease: &Lease| Some((lease.trial, lease.step?)).filter(|_| lease.ended.is_none());
+        // What a rank of a gang has trained its peers have as well.
+        let alone = |lease: &Lease| lease.ended.is_none() && !lease.of_gang;
+        let trained = |lease: &Lease| Some((lease.trial, lease.step?)).filter(|_| alone(lease));
         self.drained = self.leases.iter().filter_map(trained).collect();
         self.give_untouched_back(around);
-        self.stop_with_checkpoint(around);
+        self.ask_to_be_let_go(around);
+        if self.in_training().is_some_and(|lease| lease.gang.is_none()) {
+            self.stop_with_checkpoint(around);
+        }
         self.ready(around);
         self.leave_if_empty(around);
     }
 
     /// Gives back what waits and was not begun.
     fn give_untouched_back(&mut self, around: &mut Around<'_>) {
-        let untouched = |lease: &&Lease| lease.ended.is_none() && lease.step.is_none();
+        let untouched = |lease: &&Lease| {
+            lease.ended.is_none() && lease.step.is_none() && lease.gang.is_none_or(|part| part.told == 0)
+        };
         let leases: Vec<(TrialRef, Epoch, u64)> = self
             .leases
             .iter()
@@ -314,6 +372,9 @@ impl Agent {
             .map(|lease| (lease.trial, lease.epoch, lease.resume.as_ref().map_or(0, |r| r.step)))
             .collect();
         for (trial, epoch, step) in leases {
+            if self.seat((trial, epoch)).is_some_and(|(_, part)| part.begun) {
+                self.stop_training();
+            }
             self.end(trial, epoch, ReportBody::Released { step, seconds: 0.0 }, around);
         }
     }
@@ -327,28 +388,42 @@ impl Agent {
 
     pub(crate) fn end(&mut self, trial: TrialRef, epoch: Epoch, body: ReportBody, around: &mut Around<'_>) {
         let seq = self.report(trial, epoch, body, around);
-        let lease = self.leases.iter_mut().find(|l| (l.trial, l.epoch) == (trial, epoch));
+        let is_meant = |l: &&mut Lease| l.ended.is_none() && (l.trial, l.epoch) == (trial, epoch);
+        let lease = self.leases.iter_mut().find(is_meant);
         if let Some(lease) = lease {
             lease.ended = Some(seq);
         }
     }
 
     fn revoked(&mut self, trial: TrialRef, epoch: Epoch, reason: RevokeReason, around: &mut Around<'_>) {
-        let found = self.leases.iter().position(|l| (l.trial, l.epoch) == (trial, epoch));
-        let Some(index) = found.filter(|index| self.leases[*index].ended.is_none()) else { return };
-        let step = self.leases[index].step;
+        let is_meant = |l: &Lease| l.ended.is_none() && (l.trial, l.epoch) == (trial, epoch);
+        let Some(index) = self.leases.iter().position(is_meant) else { return };
+        let (step, occupies) = (self.leases[index].step, self.leases[index].occupies());
         match reason {
-            RevokeReason::Paused | RevokeReason::Moved if step.is_some() => self.stop_with_checkpoint(around),
+            RevokeReason::Paused | RevokeReason::Moved if step.is_some() => {
+                self.keep_alone((trial, epoch));
+                self.stop_with_checkpoint(around);
+            }
             RevokeReason::Paused | RevokeReason::Moved => {
+                if occupies {
+                    self.stop_training();
+                }
                 let step = self.leases[index].resume.as_ref().map_or(0, |reference| reference.step);
                 self.end(trial, epoch, ReportBody::Released { step, seconds: 0.0 }, around);
             }
             RevokeReason::Stale | RevokeReason::Cancelled | RevokeReason::NotNeeded => {
-                if step.is_some() {
+                if occupies {
                     self.stop_training();
                 }
                 self.leases.remove(index);
             }
         }
+    }
+}
+
+impl Lease {
+    /// It has the device: it trains, or prepares to train with others.
+    pub(crate) fn occupies(&self) -> bool {
+        self.step.is_some() || self.gang.is_some_and(|part| part.begun)
     }
 }

@@ -11,6 +11,7 @@ use crate::clock::MachineClock;
 use spotsweep_engine::{
     Action, Engine, Event, SessionId, SweepId, Time, TrialRef, WorkerView, explain::Reason, views::LinkView,
 };
+use spotsweep_proto::ids::Epoch;
 use std::collections::BTreeSet;
 
 /// Commits between two snapshots.
@@ -94,7 +95,7 @@ impl Coordinator {
         let at = self.clock.read(now);
         let expectation = self.oracle.before(at, &event, &self.engine);
         let first = self.journal.len() == self.committed;
-        let Some(taken) = mistake::with_event(self.mistake, &self.engine, event.clone()) else {
+        let Some(taken) = mistake::with_event(self.mistake, &self.engine, &self.oracle, event.clone()) else {
             return Ok(false);
         };
         self.journal.push((at, taken.clone()));
@@ -136,6 +137,14 @@ impl Coordinator {
             Some(_) => true,
         };
         ensure(true_to_fact, "every waiting trial has a reason", || format!("{trial}: {reason:?}"))
+    }
+
+    /// Whether the engine counts on what comes over this connection about this trial.
+    pub(crate) fn seats(&self, link: Option<SessionId>, (trial, epoch): (TrialRef, Epoch)) -> bool {
+        let current = self.engine.trial(trial).is_some_and(|view| view.epoch == epoch);
+        let mut workers =
+            self.engine.workers().filter(|worker| worker.leases.iter().any(|l| l.trial == trial));
+        self.up && current && link.is_some() && workers.any(|worker| session_of(&worker.link) == link)
     }
 
     /// Whether answers leave before the commit.

@@ -6,11 +6,11 @@ use super::{
     network::Way,
     training::DRAIN_S,
     what::What,
-    world::World,
+    world::{GANG_SWEEP, SINGLE_SWEEP, World},
 };
 use crate::Faults;
 use spotsweep_engine::{
-    Event, RequestId, SessionId, SweepId, Time,
+    Event, RequestId, SessionId, Time,
     event::{Command, Target},
 };
 use spotsweep_proto::notice::NoticeKind;
@@ -19,6 +19,8 @@ use spotsweep_proto::notice::NoticeKind;
 const SETTLE_S: f64 = 3.0;
 /// Seconds between two tries to resume the sweep after the storm.
 const RESUME_AGAIN_S: f64 = 2.0;
+/// Beside so many disasters a machine loses the network to the others, though not that to the coordinator.
+const CUT_ONE_IN: u64 = 12;
 
 impl World {
     /// One disaster, and when the next comes. After the storm the machines return: whoever sleeps wakes up by
@@ -30,6 +32,11 @@ impl World {
             return self.control(Command::Resume);
         }
         let index = self.dice.index(self.agents.len());
+        if self.has_gangs() && self.dice.one_in(CUT_ONE_IN) {
+            self.faults.cuts += 1;
+            self.machines[index].cut_until = self.soon(15.0);
+            self.gangs.disturbed(index);
+        }
         let session = self.agents[index].link;
         match self.dice.below(20) {
             0..=4 => self.interrupt(index)?,
@@ -94,6 +101,7 @@ impl World {
     fn disturb(&mut self, agent: usize, until: Time) {
         let calm_from = until.after_s(SETTLE_S);
         self.machines[agent].calm_from = self.machines[agent].calm_from.max(calm_from);
+        self.gangs.disturbed(agent);
     }
 
     fn disturb_all(&mut self, until: Time) {
@@ -149,12 +157,11 @@ impl World {
         if let Some(session) = agent.link {
             self.break_link(session, seen, None);
         }
-        self.gone(index);
-        Ok(())
+        self.gone(index)
     }
 
     /// An agent that was told to go has handed everything over and ends itself.
-    pub(crate) fn left(&mut self, index: usize) {
+    pub(crate) fn left(&mut self, index: usize) -> Result<(), Breach> {
         self.faults.drains += 1;
         let machine = &self.machines[index];
         if machine.noticed_at.is_some_and(|at| machine.calm_from <= at) {
@@ -162,20 +169,30 @@ impl World {
                 self.ledger.hand_over(trial, step);
             }
         }
-        self.gone(index);
+        self.gone(index)
     }
 
-    fn gone(&mut self, index: usize) {
+    fn gone(&mut self, index: usize) -> Result<(), Breach> {
+        let gangs = self.agents[index].gangs();
+        self.gangs.disturbed(index);
         self.agents[index].alive = false;
         self.machines[index].noticed_at = None;
         let life = self.agents[index].life;
         let away_s = self.dice.between_s(0.1, 20.0);
         self.after(away_s, What::Reborn { agent: index, life });
+        for key in gangs {
+            self.look(key)?;
+        }
+        Ok(())
     }
 
     fn pause_process(&mut self, index: usize) {
-        self.faults.pauses += 1;
         let until = self.soon(25.0);
+        if self.machines[index].asleep_until > self.now {
+            // What waits for its waking would come behind what came later.
+            return;
+        }
+        self.faults.pauses += 1;
         self.machines[index].asleep_until = until;
         self.disturb(index, until);
     }
@@ -248,16 +265,25 @@ impl World {
             return Ok(());
         }
         self.faults.controls += 1;
-        self.next_request += 1;
-        let request = RequestId(self.next_request);
-        self.take(Event::Control { request, target: Target::Sweep(SweepId(0)), command })
+        if command == Command::Pause {
+            self.gangs.all_disturbed();
+        }
+        let all_sweeps = self.now >= self.storm_until && self.has_gangs();
+        let one = if self.has_gangs() && self.dice.one_in(2) { GANG_SWEEP } else { SINGLE_SWEEP };
+        let sweeps = if all_sweeps { vec![SINGLE_SWEEP, GANG_SWEEP] } else { vec![one] };
+        for sweep in sweeps {
+            self.next_request += 1;
+            let request = RequestId(self.next_request);
+            self.take(Event::Control { request, target: Target::Sweep(sweep), command })?;
+        }
+        Ok(())
     }
 }
 
 impl Faults {
     /// Each with its name.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, u32); 14] {
+    pub fn named(&self) -> [(&'static str, u32); 15] {
         [
             ("kills", self.kills),
             ("notices", self.notices),
@@ -273,6 +299,7 @@ impl Faults {
             ("store outages", self.store_outages),
             ("full disks", self.disks_full),
             ("controls", self.controls),
+            ("cuts", self.cuts),
         ]
     }
 }

@@ -25,7 +25,7 @@ pub(crate) fn ensure(holds: bool, rule: &'static str, what: impl FnOnce() -> Str
 /// What training gives at a step: the same for everyone who trains this trial.
 pub(crate) fn loss(trial: TrialRef, step: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "16 bits")]
-    let bits = (mixed(u64::from(trial.number) << 32 | step) >> 48) as f64;
+    let bits = (mixed(u64::from(trial.sweep.0) << 60 | u64::from(trial.number) << 32 | step) >> 48) as f64;
     bits / 65536.0
 }
 
@@ -39,6 +39,8 @@ pub(crate) struct Ledger {
     handed_over: BTreeMap<TrialRef, u64>,
     /// Trials of which a checkpoint was refused, because an object of it had just been deleted.
     refused: BTreeSet<TrialRef>,
+    /// Leases under which ranks of a gang met.
+    begun: BTreeSet<(TrialRef, Epoch)>,
 }
 
 impl Ledger {
@@ -68,8 +70,13 @@ impl Ledger {
 
     /// A lease leaves the coordinator.
     pub(crate) fn granted(&mut self, grant: &Grant) -> Result<(), Breach> {
-        let Grant { trial, epoch, resume, .. } = grant;
+        let Grant { trial, epoch, resume, gang, .. } = grant;
         let old = self.epochs.insert(*trial, *epoch);
+        if gang.is_some() && old == Some(*epoch) {
+            // A further seat under the same lease. What its holder resumes from, if from anything, is seen when it meets
+            // the others.
+            return Ok(());
+        }
         ensure(old.is_none_or(|old| old < *epoch), "one live epoch per attempt", || {
             format!("{trial}: {epoch} after {old:?}")
         })?;
@@ -77,6 +84,16 @@ impl Ledger {
         let least = self.handed_over.get(trial).copied().unwrap_or(0);
         ensure(from >= least, "no more is lost than since the last checkpoint", || {
             format!("{trial} {epoch} resumes from step {from}; step {least} was handed over")
+        })
+    }
+
+    /// The ranks of a gang begin together, or go on, from this step.
+    pub(crate) fn begins(&mut self, trial: TrialRef, epoch: Epoch, step: u64) -> Result<(), Breach> {
+        let overtaken = self.epochs.get(&trial).is_some_and(|newest| *newest > epoch);
+        let least = self.handed_over.get(&trial).copied().unwrap_or(0);
+        self.begun.insert((trial, epoch));
+        ensure(overtaken || step >= least, "no more is lost than since the last checkpoint", || {
+            format!("the gang of {trial} {epoch} begins from step {step}; step {least} was handed over")
         })
     }
 
@@ -100,7 +117,7 @@ impl Ledger {
     }
 
     /// Whether an attempt finds what it resumes from. It may be gone only for one that others have overtaken,
-    /// which slept since it got its lease and does not know yet.
+    /// which slept since it got its lease and does not know yet, or without which its gang began.
     pub(crate) fn resumes(
         &self,
         trial: TrialRef,
@@ -108,7 +125,8 @@ impl Ledger {
         from: &CheckpointRef,
         missing: usize,
     ) -> Result<bool, Breach> {
-        let overtaken = self.epochs.get(&trial).is_some_and(|newest| *newest > epoch);
+        let overtaken = self.epochs.get(&trial).is_some_and(|newest| *newest > epoch)
+            || self.begun.contains(&(trial, epoch));
         ensure(missing == 0 || overtaken, "an attempt resumes from what is there", || {
             format!("{trial} epoch {epoch} step {}: {missing} objects are gone", from.step)
         })?;
@@ -131,8 +149,9 @@ impl Ledger {
         let Some(view) = engine.sweep(sweep) else {
             return Err(("no result is lost", "the sweep is not there".to_owned()));
         };
-        let all = view.counts.completed == view.trials && self.results.len() == view.trials as usize;
-        ensure(all, "exactly N trials", || format!("{:?}, {} results", view.counts, self.results.len()))?;
+        let results = self.results.iter().filter(|trial| trial.sweep == sweep).count();
+        let all = view.counts.completed == view.trials && results == view.trials as usize;
+        ensure(all, "exactly N trials", || format!("{:?}, {results} results", view.counts))?;
         for number in 0..view.trials {
             let trial = TrialRef { sweep, number };
             let steps = (1..=STEPS / REPORT_STEPS).map(|n| n * REPORT_STEPS);

@@ -3,10 +3,12 @@
 mod agent;
 mod coordinator;
 mod faults;
+mod gang;
 mod ledger;
 mod mistake;
 mod network;
 mod oracle;
+mod seat;
 mod store;
 mod training;
 mod what;

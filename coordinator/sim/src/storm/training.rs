@@ -24,15 +24,20 @@ const UPLOAD_S: f64 = 2.0;
 /// Longest time from the order to stop to the end of the step.
 const STOP_S: f64 = 0.3;
 /// Wait before a store that did not answer is asked again.
-const STORE_RETRY_S: f64 = 1.0;
+pub(crate) const STORE_RETRY_S: f64 = 1.0;
 /// One attempt in so many reports crashes.
-const CRASH_ONE_IN: u64 = 150;
+pub(crate) const CRASH_ONE_IN: u64 = 150;
 
 impl Agent {
     /// Begins the next lease if nothing is in training.
     pub(crate) fn go_on(&mut self, around: &mut Around<'_>) -> Result<(), Breach> {
         while !self.training {
             let Some(lease) = self.leases.iter_mut().find(|lease| lease.ended.is_none()) else { break };
+            if lease.gang.is_some() {
+                let key = (lease.trial, lease.epoch);
+                self.begin_seat(key, around);
+                break;
+            }
             let resume = lease.resume.clone();
             let step = resume.as_ref().map_or(0, |reference| reference.step);
             let (trial, epoch) = (lease.trial, lease.epoch);
@@ -74,7 +79,11 @@ impl Agent {
             }
             Timer::Train { turn } if turn == self.turn && self.training => self.train(around)?,
             Timer::Stop { turn } if turn == self.turn && self.training => self.stopped(around)?,
-            Timer::Begin { .. } | Timer::Train { .. } | Timer::Stop { .. } => {}
+            Timer::Prepared { turn } if turn == self.turn && self.training => self.prepared(around)?,
+            Timer::Begin { .. } | Timer::Train { .. } | Timer::Stop { .. } | Timer::Prepared { .. } => {}
+            Timer::Unmet { key, generation } => self.unmet(key, generation, around),
+            Timer::LostPeer { key, generation } => self.lost_peer(key, generation, around),
+            Timer::LetGo { key } => self.let_go(key, around)?,
             Timer::Upload { trial, epoch, reference } => self.upload(trial, epoch, reference, around),
             Timer::Uploaded { trial, epoch, reference } => {
                 if self.holds(trial, epoch) {
@@ -124,7 +133,13 @@ impl Agent {
     }
 
     /// Writes a checkpoint while training goes on, as soon as the store answers.
-    fn upload(&mut self, trial: TrialRef, epoch: Epoch, reference: CheckpointRef, around: &mut Around<'_>) {
+    pub(crate) fn upload(
+        &mut self,
+        trial: TrialRef,
+        epoch: Epoch,
+        reference: CheckpointRef,
+        around: &mut Around<'_>,
+    ) {
         if !self.holds(trial, epoch) {
             return;
         }
@@ -151,7 +166,7 @@ impl Agent {
     }
 
     /// What was in training has come to its end or stopped: its checkpoint is written, then its last report.
-    fn stopped(&mut self, around: &mut Around<'_>) -> Result<(), Breach> {
+    pub(crate) fn stopped(&mut self, around: &mut Around<'_>) -> Result<(), Breach> {
         let Some(lease) = self.in_training() else { return Ok(()) };
         let (trial, epoch, step) = (lease.trial, lease.epoch, lease.step.unwrap_or(0));
         let is_new = step > lease.resume.as_ref().map_or(0, |reference| reference.step);
@@ -168,7 +183,7 @@ impl Agent {
         }
         let body = if last {
             let metrics = vec![(0, loss(trial, step))];
-            let weights_digest = Some(content(0, u64::from(trial.number), STEPS));
+            let weights_digest = Some(content(0, number_of(trial), STEPS));
             ReportBody::Finished { step, metrics, weights_digest, seconds: 1.0 }
         } else {
             ReportBody::Released { step, seconds: 1.0 }
@@ -184,7 +199,7 @@ impl Agent {
     /// the next one must go on at least.
     pub(crate) fn surely_handed_over(&self, calm_from: Time, now: Time) -> Vec<(TrialRef, u64)> {
         let sure = |at: Time| at >= calm_from && at.after_s(HANDOVER_S) <= now;
-        let open = self.leases.iter().filter(|lease| lease.ended.is_none());
+        let open = self.leases.iter().filter(|lease| lease.ended.is_none() && !lease.of_gang);
         let newest =
             |lease: &Lease| lease.taken.iter().rev().find(|(at, _)| sure(*at)).map(|(_, step)| *step);
         open.filter_map(|lease| Some((lease.trial, newest(lease)?))).collect()
@@ -196,13 +211,18 @@ impl Agent {
             let from = lease.resume.as_ref().map_or(0, |reference| reference.step);
             lease.step.unwrap_or(from) - from
         };
-        self.leases.iter().map(steps).sum()
+        self.leases.iter().filter(|lease| !lease.of_gang).map(steps).sum()
     }
 }
 
 /// The checkpoint of a trial at a step. Some trials share content, as equal trials do.
-fn checkpoint(trial: TrialRef, step: u64, last: bool) -> CheckpointRef {
-    let number = u64::from(trial.number);
+pub(crate) fn checkpoint(trial: TrialRef, step: u64, last: bool) -> CheckpointRef {
+    let number = number_of(trial);
     let parts: Vec<Digest> = vec![content(1, number % 4, step), content(2, number, step)];
     CheckpointRef { step, manifest: content(3 + u64::from(last), number, step), parts, bytes: 100, last }
+}
+
+/// A number of its own for each trial of all sweeps.
+fn number_of(trial: TrialRef) -> u64 {
+    u64::from(trial.sweep.0) << 24 | u64::from(trial.number)
 }

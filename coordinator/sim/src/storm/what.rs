@@ -1,6 +1,9 @@
 //! What can happen in a storm, the machines to which it happens, and the sweep that they run. No behaviour.
 
-use super::agent::{Timer, Up};
+use super::{
+    agent::{Timer, Up},
+    seat::Key,
+};
 use spotsweep_engine::{Action, SessionId, Time};
 use spotsweep_proto::{
     ids::{MetricName, SweepName},
@@ -69,6 +72,16 @@ pub(crate) enum What {
     },
     CoordinatorReturns,
     Disaster,
+    /// The ranks of a make-up connect.
+    Meet {
+        key: Key,
+        generation: u64,
+    },
+    /// The ranks of a make-up come to the end of some steps.
+    Beat {
+        key: Key,
+        generation: u64,
+    },
 }
 
 /// The machine under an agent.
@@ -76,14 +89,19 @@ pub(crate) enum What {
 pub(crate) struct Machine {
     /// Its processes are stopped until then.
     pub(crate) asleep_until: Time,
+    /// Other machines with agents cannot be reached until then.
+    pub(crate) cut_until: Time,
     /// Nothing has disturbed it since.
     pub(crate) calm_from: Time,
     /// When it was told that it will be taken.
     pub(crate) noticed_at: Option<Time>,
 }
 
-/// The sweep.
-pub(crate) fn spec(trials: u32) -> Option<SweepSpec> {
+/// Shards of a trial that a gang trains.
+const SHARDS: u32 = 8;
+
+/// A sweep whose trials are trained by so many workers each.
+pub(crate) fn spec(trials: u32, workers: Workers) -> Option<SweepSpec> {
     let name = MetricName::new("loss").ok()?;
     Some(SweepSpec {
         name: SweepName::new("sim").ok()?,
@@ -98,10 +116,10 @@ pub(crate) fn spec(trials: u32) -> Option<SweepSpec> {
             length: None,
             seed: 0,
             threads: 1,
-            shards: 1,
+            shards: if workers.is_gang() { SHARDS } else { 1 },
             exact: true,
         },
-        resources: Resources { device: DeviceRequest::Any, memory_bytes: None, workers: Workers::default() },
+        resources: Resources { device: DeviceRequest::Any, memory_bytes: None, workers },
         checkpoint: CheckpointPolicy { every: Every::Steps(10), keep_last: 1 },
         retry: RetryPolicy { max_failures: u32::MAX, backoff_s: 0.5 },
         priority: 0,

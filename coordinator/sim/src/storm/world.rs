@@ -3,6 +3,7 @@
 use super::{
     agent::{Agent, Around, Effect, Up},
     coordinator::{Coordinator, Moment},
+    gang::Gangs,
     ledger::{Breach, Ledger, ensure},
     network::{Network, Way},
     store::Store,
@@ -10,12 +11,20 @@ use super::{
 };
 use crate::{Broken, Faults, Outcome, Scenario, clock::Queue, dice::Dice};
 use spotsweep_engine::{Action, Event, RequestId, SessionId, SweepId, Time, TrialRef};
-use spotsweep_proto::notice::NoticeKind;
+use spotsweep_proto::{gang::Generation, notice::NoticeKind, spec::Workers};
 
 /// Virtual seconds within which a sweep must end once all machines are back.
 const PATIENCE_S: f64 = 900.0;
 /// Wait before a full disk is written to again.
 const DISK_RETRY_S: f64 = 0.3;
+/// The same beside trials of single workers that never run out.
+const PATIENCE_IN_STREAM_S: f64 = 400.0;
+/// Trials of single workers.
+pub(crate) const SINGLE_SWEEP: SweepId = SweepId(0);
+/// Trials of gangs, where there are any.
+pub(crate) const GANG_SWEEP: SweepId = SweepId(1);
+/// Most workers of a gang.
+const GANG_MOST: u64 = 4;
 
 pub(crate) struct World {
     seed: u64,
@@ -32,15 +41,21 @@ pub(crate) struct World {
     pub(crate) next_request: u64,
     pub(crate) faults: Faults,
     pub(crate) storm_until: Time,
+    pub(crate) gangs: Gangs,
+    /// Least and greatest number of workers of a gang, as the seed has it.
+    pub(crate) gang_bounds: (u32, u32),
+    /// Make-ups that trained.
+    pub(crate) formed: u32,
 }
 
 impl World {
     pub(crate) fn new(seed: u64, scenario: Scenario) -> Self {
         let now = Time(1_000_000_000);
-        let machine = Machine { asleep_until: now, calm_from: now, noticed_at: None };
+        let machine = Machine { asleep_until: now, cut_until: now, calm_from: now, noticed_at: None };
         let mut dice = Dice::new(seed);
         let mut agent = |index| Agent::new(index, 0, dice.between_s(0.9, 1.1));
         let agents = (0..scenario.agents).map(&mut agent).collect();
+        let gang_bounds = if scenario.gang_trials > 0 { draw_bounds(&mut dice) } else { (1, 1) };
         Self {
             seed,
             scenario,
@@ -56,7 +71,29 @@ impl World {
             next_request: 0,
             faults: Faults::default(),
             storm_until: now.after_s(scenario.storm_s),
+            gangs: Gangs::default(),
+            gang_bounds,
+            formed: 0,
         }
+    }
+
+    pub(crate) fn has_gangs(&self) -> bool {
+        self.scenario.gang_trials > 0
+    }
+
+    /// The sweeps that must end.
+    fn sweeps(&self) -> &'static [SweepId] {
+        match (self.has_gangs(), self.scenario.endless) {
+            (true, false) => &[SINGLE_SWEEP, GANG_SWEEP],
+            (true, true) => &[GANG_SWEEP],
+            (false, _) => &[SINGLE_SWEEP],
+        }
+    }
+
+    fn submit(&mut self, sweep: SweepId, trials: u32, workers: Workers) -> Result<(), Breach> {
+        let spec = spec(trials, workers).ok_or(("the scenario is valid", String::new()))?;
+        let (request, token) = (RequestId(0), u128::from(sweep.0) + 1);
+        self.take(Event::Submit { request, token, spec: Box::new(spec) })
     }
 
     pub(crate) fn run(mut self) -> Result<Outcome, Broken> {
@@ -76,11 +113,15 @@ impl World {
         }
         self.after(1.0, What::Tick { life: 0 });
         self.after(self.scenario.disaster_every_s, What::Disaster);
-        let spec = spec(self.scenario.trials).ok_or(("the scenario is valid", String::new()))?;
         // The driver answers a submission when it is durable; the simulation begins there.
-        self.take(Event::Submit { request: RequestId(0), token: 1, spec: Box::new(spec) })?;
+        self.submit(SINGLE_SWEEP, self.scenario.trials, Workers::default())?;
+        if self.has_gangs() {
+            let (min, max) = self.gang_bounds;
+            self.submit(GANG_SWEEP, self.scenario.gang_trials, Workers { min, max })?;
+        }
         self.finish_commit()?;
-        let deadline = self.storm_until.after_s(PATIENCE_S);
+        let patience_s = if self.scenario.endless { PATIENCE_IN_STREAM_S } else { PATIENCE_S };
+        let deadline = self.storm_until.after_s(patience_s);
         while let Some((at, what)) = self.queue.pop() {
             self.now = at;
             self.happen(what)?;
@@ -93,7 +134,9 @@ impl World {
         let at = self.coordinator.clock.read(self.now);
         self.coordinator.check(at)?;
         let engine = &self.coordinator.engine;
-        self.ledger.close(engine, &self.store, SweepId(0))?;
+        for sweep in self.sweeps() {
+            self.ledger.close(engine, &self.store, *sweep)?;
+        }
         let totals = engine.totals();
         Ok(Outcome {
             events: self.coordinator.events,
@@ -102,16 +145,23 @@ impl World {
             stale_reports: totals.stale_reports,
             repeated_reports: totals.repeated_reports,
             refused_checkpoints: totals.refused_checkpoints,
+            make_ups: self.formed,
             faults: self.faults,
         })
     }
 
     fn is_over(&self) -> bool {
-        self.coordinator.engine.sweep(SweepId(0)).is_some_and(|sweep| sweep.state.is_final())
+        let is_final = |id: &SweepId| self.coordinator.engine.sweep(*id).is_some_and(|s| s.state.is_final());
+        self.sweeps().iter().all(is_final)
     }
 
     fn trials(&self) -> impl Iterator<Item = TrialRef> {
-        (0..self.scenario.trials).map(|number| TrialRef { sweep: SweepId(0), number })
+        let count = |sweep| match sweep {
+            GANG_SWEEP => self.scenario.gang_trials,
+            _ => self.scenario.trials,
+        };
+        let sweeps = self.sweeps().iter().copied();
+        sweeps.flat_map(move |sweep| (0..count(sweep)).map(move |number| TrialRef { sweep, number }))
     }
 
     /// Why trials are not final, in the engine's words.
@@ -185,10 +235,13 @@ impl World {
                     }
                     self.send_down(*session, action);
                 }
+                Action::Regang { session, .. } => {
+                    self.note_roster(&action);
+                    self.send_down(*session, action);
+                }
                 Action::Welcome { session, .. }
                 | Action::Renew { session, .. }
                 | Action::Revoke { session, .. }
-                | Action::Regang { session, .. }
                 | Action::Acknowledge { session, .. } => self.send_down(*session, action),
                 Action::Reply { .. } => {}
             }
@@ -214,7 +267,7 @@ impl World {
         }
     }
 
-    fn perform_effects(&mut self, agent: usize, effects: Vec<Effect>) {
+    fn perform_effects(&mut self, agent: usize, effects: Vec<Effect>) -> Result<(), Breach> {
         let life = self.agents[agent].life;
         for effect in effects {
             match effect {
@@ -226,9 +279,24 @@ impl World {
                     }
                 }
                 Effect::Wait(wait_s, timer) => self.after(wait_s, What::Timer { agent, life, timer }),
-                Effect::Exit => self.left(agent),
+                Effect::Exit => self.left(agent)?,
             }
         }
+        Ok(())
+    }
+
+    /// Lets an agent act.
+    pub(crate) fn with_agent(
+        &mut self,
+        index: usize,
+        act: impl FnOnce(&mut Agent, &mut Around<'_>) -> Result<(), Breach>,
+    ) -> Result<(), Breach> {
+        let Self { agents, ledger, store, dice, scenario, now, .. } = self;
+        let mistake = scenario.mistake;
+        let mut around = Around { now: *now, ledger, store, dice, effects: Vec::new(), mistake };
+        act(&mut agents[index], &mut around)?;
+        let effects = around.effects;
+        self.perform_effects(index, effects)
     }
 
     /// The agent to which something happens, unless it has died since, or sleeps: then it happens later.
@@ -250,6 +318,8 @@ impl World {
             | What::Commit { .. }
             | What::Tick { .. }
             | What::CoordinatorReturns
+            | What::Meet { .. }
+            | What::Beat { .. }
             | What::Disaster => return None,
         };
         let current = self.agents[agent].alive && self.agents[agent].life == life;
@@ -286,31 +356,36 @@ impl World {
             }
             What::Heartbeat { .. } => self.after(1.0, What::Heartbeat { agent: index, life }),
             What::Notice { kind: NoticeKind::Rebalance, .. } => {}
-            What::Notice { .. } => self.machines[index].noticed_at = Some(self.now),
+            What::Notice { .. } => {
+                self.machines[index].noticed_at = Some(self.now);
+                self.gangs.disturbed(index);
+            }
             _ => {}
         }
+        let gangs = self.agents[index].gangs();
         let session = match &what {
             What::Connect { .. } => Some(self.network.open(index, life, self.now)),
             _ => None,
         };
-        let Self { agents, ledger, store, dice, scenario, now, .. } = self;
-        let (agent, mistake) = (&mut agents[index], scenario.mistake);
-        let mut around = Around { now: *now, ledger, store, dice, effects: Vec::new(), mistake };
-        match what {
-            What::ToAgent { session, action } if agent.link == Some(session) => {
-                agent.receive(action, &mut around)?;
-            }
-            What::Heartbeat { .. } => agent.heartbeat(&mut around),
-            What::Notice { kind, .. } => agent.notice(kind, &mut around),
-            What::Timer { timer, .. } => agent.timer(timer, &mut around)?,
-            _ => {
-                if let Some(session) = session {
-                    agent.connect(session, &mut around);
+        self.with_agent(index, |agent, around| {
+            match what {
+                What::ToAgent { session, action } if agent.link == Some(session) => {
+                    agent.receive(action, around)?;
+                }
+                What::Heartbeat { .. } => agent.heartbeat(around),
+                What::Notice { kind, .. } => agent.notice(kind, around),
+                What::Timer { timer, .. } => agent.timer(timer, around)?,
+                _ => {
+                    if let Some(session) = session {
+                        agent.connect(session, around);
+                    }
                 }
             }
+            Ok(())
+        })?;
+        for key in gangs {
+            self.look(key)?;
         }
-        let effects = around.effects;
-        self.perform_effects(index, effects);
         Ok(())
     }
 
@@ -335,6 +410,8 @@ impl World {
             What::SeenBroken { .. } | What::Commit { .. } | What::Tick { .. } => {}
             What::CoordinatorReturns => self.coordinator_returns()?,
             What::Disaster => self.disaster()?,
+            What::Meet { key, generation } => self.meet(key, generation)?,
+            What::Beat { key, generation } => self.beat(key, generation)?,
             What::Taken { agent, life } => {
                 if self.agents[agent].life == life {
                     self.taken(agent)?;
@@ -386,7 +463,18 @@ impl World {
                 self.take(Event::Left { session })
             }
             Up::Noticed(notice) => self.take(Event::Noticed { session, notice }),
+            Up::Gang { trial, epoch, generation, step, news } => {
+                let generation = Generation(generation);
+                self.take(Event::Gang { session, trial, epoch, generation, step, news })
+            }
             Up::Heartbeat => Ok(()),
         }
     }
+}
+
+/// Least and greatest number of workers of a gang.
+#[expect(clippy::cast_possible_truncation, reason = "at most the greatest number")]
+fn draw_bounds(dice: &mut Dice) -> (u32, u32) {
+    let max = 2 + dice.below(GANG_MOST - 1);
+    (1 + dice.below(max) as u32, max as u32)
 }
