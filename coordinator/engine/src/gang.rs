@@ -6,6 +6,11 @@
 //! make-up counts on workers that did. Each make-up has a generation: what a rank says of an older one is late and means
 //! nothing. No rank finishes a step without all others of its generation, so reports of one step are the same from
 //! whomever they come, and each counts once.
+//!
+//! A newcomer takes over the state behind some step, but not what was reported up to there, which may still be on its way.
+//! So its reports count only once a rank that was there before has said that the make-up formed: it said so behind its own
+//! reports. Until then the newcomer's own word is worth nothing, and if all who were there before are lost, so is the
+//! state; the trial goes on from its checkpoint.
 
 mod growth;
 
@@ -46,6 +51,10 @@ pub(crate) struct Gang {
     step: u64,
     /// Breaks in a row without a step.
     breaks: u32,
+    /// The ranks of this make-up began it together: nobody had the state before.
+    fresh: bool,
+    /// A rank that had the state before has said that this make-up formed.
+    agreed: bool,
 }
 
 /// A worker's part in a gang.
@@ -55,14 +64,18 @@ pub(crate) struct Seat {
     pub(crate) device: u16,
     /// It is ready to join, or, with a rank, has said that the gang is broken.
     pub(crate) answered: bool,
-    /// It has the trial's state in memory: it was in a make-up that formed.
+    /// It has the trial's state in memory, and all that led there is reported.
     pub(crate) holds: bool,
+    /// Points below this step came from it and did not count; 0 if none did.
+    owes_until: u64,
+    /// Its step when it said that the gang was broken.
+    broke_at: u64,
 }
 
 impl Seat {
     /// One that was just given.
     pub(crate) fn new(worker: WorkerId, device: u16) -> Self {
-        Self { worker, device, answered: false, holds: false }
+        Self { worker, device, answered: false, holds: false, owes_until: 0, broke_at: 0 }
     }
 }
 
@@ -92,6 +105,8 @@ impl Gang {
             leaving: Vec::new(),
             step: 0,
             breaks: 0,
+            fresh: true,
+            agreed: false,
         }
     }
 
@@ -194,7 +209,8 @@ impl State {
             GangNews::Ready => {}
             GangNews::Formed => {
                 if let Some(seat) = gang.ranks.iter_mut().find(|seat| seat.worker == id && current) {
-                    seat.holds = true;
+                    seat.holds |= gang.fresh;
+                    gang.agreed |= seat.holds && !gang.fresh;
                     if gang.phase == Phase::Forming {
                         gang.enter(Phase::Formed, out.at);
                         gang.advance(step);
@@ -205,7 +221,7 @@ impl State {
                 let Some(seat) = gang.ranks.iter_mut().find(|seat| seat.worker == id && current) else {
                     return;
                 };
-                seat.answered = true;
+                (seat.answered, seat.broke_at) = (true, step);
                 gang.advance(step);
                 match gang.phase {
                     Phase::Forming | Phase::Formed => {
@@ -220,14 +236,41 @@ impl State {
                 }
             }
         }
+        self.catch_up(trial_ref);
         self.settle(trial_ref, out);
     }
 
     /// A rank reports of training: it has the state, even if its word that the gang formed was lost.
     pub(crate) fn note_state(&mut self, trial_ref: TrialRef, worker: WorkerId) {
-        let ranks = self.gangs.get_mut(&trial_ref).into_iter().flat_map(|gang| &mut gang.ranks);
-        for seat in ranks.filter(|seat| seat.worker == worker) {
+        let Some(gang) = self.gangs.get_mut(&trial_ref).filter(|gang| gang.fresh) else { return };
+        for seat in gang.ranks.iter_mut().filter(|seat| seat.worker == worker) {
             seat.holds = true;
+        }
+    }
+
+    /// Whether a point of this worker counts. If not, somebody else's word for it is awaited.
+    pub(crate) fn point_counts(&mut self, trial_ref: TrialRef, worker: WorkerId, step: u64) -> bool {
+        let Some(seat) = self.gangs.get_mut(&trial_ref).and_then(|gang| gang.seat_mut(worker)) else {
+            return true;
+        };
+        if !seat.holds {
+            seat.owes_until = seat.owes_until.max(step.saturating_add(1));
+        }
+        seat.holds
+    }
+
+    /// Whether what this worker stores or finishes counts: all that led there is reported.
+    pub(crate) fn is_complete(&self, trial_ref: TrialRef, worker: WorkerId) -> bool {
+        let Some(gang) = self.gangs.get(&trial_ref) else { return true };
+        gang.seats().any(|seat| seat.worker == worker && seat.holds)
+    }
+
+    /// Newcomers for whose state others have given their word hold it, once what they said too early came from others.
+    pub(crate) fn catch_up(&mut self, trial_ref: TrialRef) {
+        let Some(reported_until) = self.trial(trial_ref).map(|trial| trial.points_until) else { return };
+        let Some(gang) = self.gangs.get_mut(&trial_ref).filter(|gang| gang.agreed) else { return };
+        for seat in gang.ranks.iter_mut().filter(|seat| !seat.holds && seat.owes_until <= reported_until) {
+            (seat.holds, seat.owes_until) = (true, 0);
         }
     }
 
@@ -249,12 +292,19 @@ impl State {
                 ready == gang.joining.len() || (ready >= min && waited_s >= self.config.gang_gather_s)
             }
             Phase::Forming | Phase::Broken => false,
-            Phase::Formed => ready > 0,
+            Phase::Formed => ready > 0 || self.can_let_go(gang, min),
             Phase::Short => gang.ranks.len() + ready >= min,
         };
         if forms {
             self.form(trial_ref, out);
         }
+    }
+
+    /// Whether the gang can do without ranks whose workers were warned: enough others are left, one with the state.
+    fn can_let_go(&self, gang: &Gang, min: usize) -> bool {
+        let stays = |seat: &&Seat| self.interruption_of(seat.worker).is_none();
+        let others = gang.ranks.iter().filter(stays).count();
+        others < gang.ranks.len() && others >= min.max(1) && gang.ranks.iter().any(|s| s.holds && stays(&s))
     }
 
     /// A break is over when every rank that can be heard has said so, or was given time to: the others are left behind.
@@ -295,15 +345,24 @@ impl State {
         };
         let Some(gang) = self.gangs.get(&trial_ref) else { return };
         let (joins, waits): (Vec<Seat>, Vec<Seat>) = gang.joining.iter().partition(|seat| seat.answered);
-        let ranks = gang.ranks.iter().chain(&joins).copied();
+        // Ranks can be one step apart when their gang breaks: the newest state is taken over by the others.
+        let newest = gang.ranks.iter().filter(|seat| seat.answered).map(|seat| seat.broke_at).max();
+        let held = gang.ranks.iter().map(|seat| {
+            let is_newest = !seat.answered || Some(seat.broke_at) == newest;
+            Seat { holds: seat.holds && is_newest, ..*seat }
+        });
+        let ranks = held.chain(joins.iter().copied());
         let (mut leaves, mut ranks): (Vec<Seat>, Vec<Seat>) = ranks.partition(|seat| warned(self, seat));
         let holds = |seats: &[Seat]| seats.iter().any(|seat| seat.holds);
         if ranks.len() < min.max(1) || (holds(&leaves) && !holds(&ranks)) {
             // They go when they must: better some steps more than none, and nobody else has the state yet.
             ranks.append(&mut leaves);
         }
+        // The first rank writes checkpoints and finishes, so it must be one whose word counts.
+        ranks.sort_by_key(|seat| !seat.holds);
         let Some(gang) = self.gangs.get_mut(&trial_ref) else { return };
         gang.generation.0 += 1;
+        (gang.fresh, gang.agreed) = (!holds(&ranks), false);
         gang.ranks = ranks.into_iter().map(|seat| Seat { answered: false, ..seat }).collect();
         gang.joining = waits;
         gang.leaving.extend(leaves);

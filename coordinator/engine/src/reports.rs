@@ -84,7 +84,11 @@ impl State {
             return self.drop_stale(batch, trial_ref, epoch, &body, out);
         };
         lease.reported_at = out.at;
-        if seated && matches!(body, ReportBody::Progress { .. } | ReportBody::Checkpoint(_)) {
+        let has_trained = matches!(
+            body,
+            ReportBody::Progress { .. } | ReportBody::Checkpoint(_) | ReportBody::Finished { .. }
+        );
+        if seated && has_trained {
             self.note_state(trial_ref, batch.worker);
         }
         let Some(lease) = self.trial(trial_ref).and_then(|trial| trial.lease.as_ref()) else { return };
@@ -100,14 +104,22 @@ impl State {
             }
             ReportBody::Progress { step, data_epoch, metrics } => {
                 self.begin(trial_ref, step, out);
-                self.progress(batch, trial_ref, step, data_epoch, &metrics, out);
+                if self.point_counts(trial_ref, batch.worker, step) {
+                    self.progress(batch, trial_ref, step, data_epoch, &metrics, out);
+                    self.catch_up(trial_ref);
+                }
             }
             ReportBody::Checkpoint(reference) => {
                 self.begin(trial_ref, reference.step, out);
-                self.keep(trial_ref, reference, out);
+                if self.is_complete(trial_ref, batch.worker) {
+                    self.keep(trial_ref, reference, out);
+                }
             }
             ReportBody::Finished { step, metrics, weights_digest, seconds } => {
                 self.begin(trial_ref, step, out);
+                if !self.is_complete(trial_ref, batch.worker) {
+                    return self.lose_seat(trial_ref, batch.worker, AttemptEnd::Released, Some(seconds), out);
+                }
                 self.promote(trial_ref, batch.worker);
                 self.finish(batch, trial_ref, step, &metrics, weights_digest, seconds, out);
             }

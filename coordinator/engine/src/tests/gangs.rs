@@ -145,7 +145,8 @@ fn the_ranks_that_are_left_go_on_as_soon_as_each_has_said_that_the_gang_broke() 
     world.broken(c, lease, 2, 41);
     assert!(world.places().is_empty(), "another one is heard");
     world.broken(sessions[1], lease, 2, 40);
-    assert_eq!(world.ranks(), [(sessions[1], 3, Some(0)), (c, 3, Some(1))]);
+    assert_eq!(world.ranks(), [(c, 3, Some(0)), (sessions[1], 3, Some(1))], "the newest state comes first");
+    world.news(c, lease, 3, 41, GangNews::Formed);
     assert_eq!(world.trial(lease.trial).attempts, 1, "the attempt goes on");
     // What the lost one still says is stale.
     let again = world.rejoin(sessions[0], "a", &[lease]);
@@ -360,7 +361,60 @@ fn a_warned_rank_stays_until_another_has_its_state() {
     let notice = Notice::new(NoticeSource::Aws, NoticeKind::Terminate, Some(120.0));
     world.step(Event::Noticed { session: a, notice });
     world.gang_ready(b, lease);
-    assert_eq!(world.ranks(), [(b, 2, Some(0)), (a, 2, Some(1))]);
+    assert_eq!(world.ranks(), [(a, 2, Some(0)), (b, 2, Some(1))]);
+    world.news(b, lease, 2, 9, GangNews::Formed);
+    assert!(world.places().is_empty(), "what led to the state may still be on its way");
+    world.news(a, lease, 2, 9, GangNews::Formed);
+    assert_eq!(world.ranks(), [(b, 3, Some(0)), (a, 3, None)]);
+}
+
+#[test]
+fn a_newcomer_s_points_count_only_once_those_before_them_are_there() {
+    let mut world = World::new();
+    world.submit(gang_spec(1, 1, 2));
+    let a = world.join("a", 1);
+    let lease = world.gang(&[a]);
+    let b = world.join("b", 1);
+    world.tick_for(6, &[a, b]);
+    world.gang_ready(b, lease);
+    // The report of step 20 is still on its way from the first one, whose state of that step the newcomer took over.
+    world.news(b, lease, 2, 20, GangNews::Formed);
+    world.progress(b, lease, 25, 0.5);
+    world.checkpoint(b, lease, 25, false);
+    assert!(world.records.iter().all(|record| !matches!(record, Record::Point { .. })));
+    assert!(world.trial(lease.trial).checkpoints.is_empty());
+    world.progress(a, lease, 20, 0.5);
+    world.news(a, lease, 2, 20, GangNews::Formed);
+    // It takes the first one's word for step 25 as well, since its own was not taken.
+    world.progress(b, lease, 30, 0.5);
+    world.progress(a, lease, 25, 0.5);
+    world.progress(a, lease, 30, 0.5);
+    world.progress(b, lease, 35, 0.5);
+    let steps: Vec<u64> = world
+        .records
+        .iter()
+        .filter_map(|record| if let Record::Point { step, .. } = record { Some(*step) } else { None })
+        .collect();
+    assert_eq!(steps, [20, 25, 30, 35]);
+}
+
+#[test]
+fn a_state_whose_past_was_never_reported_is_given_up_with_those_who_knew_it() {
+    let mut world = World::new();
+    world.submit(gang_spec(1, 1, 2));
+    let a = world.join("a", 1);
+    let lease = world.gang(&[a]);
+    world.checkpoint(a, lease, 10, false);
+    let b = world.join("b", 1);
+    world.tick_for(6, &[a, b]);
+    world.gang_ready(b, lease);
+    world.news(b, lease, 2, 20, GangNews::Formed);
+    world.progress(b, lease, 25, 0.5);
+    world.step(Event::Left { session: a });
+    assert_eq!(world.revoked(), [(lease.trial, RevokeReason::NotNeeded)]);
+    world.ready(b, 0, 1);
+    let (_, _, grant) = world.granted().remove(0);
+    assert_eq!(grant.resume.map(|from| from.step), Some(10));
 }
 
 #[test]
