@@ -24,6 +24,8 @@ pub struct Config {
     pub max_sweeps: usize,
     /// How long a gang waits for more than its least number of workers before it begins without the others.
     pub gang_gather_s: f64,
+    /// How long a worker with a seat in a gang may prepare (its data, its checkpoint) before it is let go.
+    pub gang_prepare_s: f64,
     /// How long a gang keeps its make-up before it takes idle workers in, or gives some to trials that wait.
     pub gang_settle_s: f64,
     /// After a rank said that its gang is broken: how long the others may take to say so before they are left behind.
@@ -42,6 +44,7 @@ impl Default for Config {
             forget_worker_s: 3600.0,
             max_sweeps: 10_000,
             gang_gather_s: 5.0,
+            gang_prepare_s: 600.0,
             gang_settle_s: 5.0,
             gang_stall_s: 0.5,
             gang_patience_s: 30.0,

@@ -70,12 +70,14 @@ pub(crate) struct Seat {
     owes_until: u64,
     /// Its step when it said that the gang was broken.
     broke_at: u64,
+    /// When it was given.
+    since: Time,
 }
 
 impl Seat {
     /// One that was just given.
-    pub(crate) fn new(worker: WorkerId, device: u16) -> Self {
-        Self { worker, device, answered: false, holds: false, owes_until: 0, broke_at: 0 }
+    pub(crate) fn new(worker: WorkerId, device: u16, at: Time) -> Self {
+        Self { worker, device, answered: false, holds: false, owes_until: 0, broke_at: 0, since: at }
     }
 }
 
@@ -280,6 +282,7 @@ impl State {
         if self.gangs.get(&trial_ref).is_some_and(|gang| gang.phase == Phase::Broken) {
             self.leave_behind(trial_ref, out);
         }
+        self.let_go_of_the_slow(trial_ref, out);
         self.fill(trial_ref, out);
         let Some(gang) = self.gangs.get(&trial_ref) else { return };
         if gang.size() < min {
@@ -297,6 +300,22 @@ impl State {
         };
         if forms {
             self.form(trial_ref, out);
+        }
+    }
+
+    /// Workers that prepare for too long make room for others.
+    fn let_go_of_the_slow(&mut self, trial_ref: TrialRef, out: &mut Out<'_>) {
+        let limit_s = self.config.gang_prepare_s;
+        let Some(gang) = self.gangs.get(&trial_ref) else { return };
+        let is_slow = |seat: &&Seat| !seat.answered && out.at.seconds_since(seat.since) >= limit_s;
+        let slow: Vec<WorkerId> = gang.joining.iter().filter(is_slow).map(|seat| seat.worker).collect();
+        for worker in slow {
+            self.tell_revoked(trial_ref, worker, RevokeReason::Stale, out);
+            if self.gangs.get(&trial_ref).is_some_and(|gang| gang.seats().any(|seat| seat.worker != worker)) {
+                self.vacate(trial_ref, worker);
+            } else {
+                return self.take_back(trial_ref, AttemptEnd::Released, None, out);
+            }
         }
     }
 
@@ -351,7 +370,12 @@ impl State {
             let is_newest = !seat.answered || Some(seat.broke_at) == newest;
             Seat { holds: seat.holds && is_newest, ..*seat }
         });
-        let ranks = held.chain(joins.iter().copied());
+        let held: Vec<Seat> = held.collect();
+        if gang.has_state() && !held.iter().any(|seat| seat.holds) {
+            // The newest state is a newcomer's, and what led there is not reported: an older one whose past is, is worth more.
+            return self.stand_down(trial_ref, AttemptEnd::Released, None, out);
+        }
+        let ranks = held.into_iter().chain(joins.iter().copied());
         let (mut leaves, mut ranks): (Vec<Seat>, Vec<Seat>) = ranks.partition(|seat| warned(self, seat));
         let holds = |seats: &[Seat]| seats.iter().any(|seat| seat.holds);
         if ranks.len() < min.max(1) || (holds(&leaves) && !holds(&ranks)) {

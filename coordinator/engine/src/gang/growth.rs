@@ -20,7 +20,7 @@ impl State {
     /// Begins a gang on these devices; the first has the trial's lease already.
     pub(crate) fn begin_gang(&mut self, trial_ref: TrialRef, slots: &[SlotKey], out: &mut Out<'_>) {
         let seats: Vec<Seat> =
-            slots.iter().map(|&(_, _, device, worker)| Seat::new(worker, device)).collect();
+            slots.iter().map(|&(_, _, device, worker)| Seat::new(worker, device, out.at)).collect();
         let mut gang = Gang::new(out.at);
         gang.joining.clone_from(&seats);
         self.gangs.insert(trial_ref, gang);
@@ -152,7 +152,7 @@ impl State {
         let there: Vec<WorkerId> = gang.seats().map(|seat| seat.worker).collect();
         let needed = min.saturating_sub(gang.size());
         for (_, _, device, worker) in self.gang_slots(demand, needed, wanted, &there).unwrap_or_default() {
-            let seat = Seat::new(worker, device);
+            let seat = Seat::new(worker, device, out.at);
             if let Some(gang) = self.gangs.get_mut(&trial_ref) {
                 gang.joining.push(seat);
             }

@@ -513,3 +513,20 @@ fn a_rank_that_comes_back_is_told_its_place_again() {
     assert_eq!(world.ranks(), [(again, 1, Some(1))]);
     assert!(matches!(world.engine.explain(lease.trial, world.now).unwrap().reason, Reason::Leased { .. }));
 }
+
+#[test]
+fn a_worker_that_prepares_for_too_long_makes_room_for_another() {
+    let mut world = World::new();
+    let (a, b) = (world.join("a", 1), world.join("b", 1));
+    world.submit(gang_spec(1, 2, 2));
+    let (_, _, grant) = world.granted().remove(0);
+    let lease = Held { trial: grant.trial, epoch: grant.epoch };
+    world.gang_ready(a, lease);
+    let c = world.join("c", 1);
+    for _ in 0..120 {
+        world.tick_for(5, &[a, b, c]);
+    }
+    assert_eq!(world.granted().iter().map(|(session, _, _)| *session).collect::<Vec<_>>(), [c]);
+    world.gang_ready(c, lease);
+    assert_eq!(world.ranks(), [(a, 1, Some(0)), (c, 1, Some(1))]);
+}
