@@ -87,12 +87,13 @@ impl Ledger {
         })
     }
 
-    /// The ranks of a gang begin together, or go on, from this step.
+    /// The ranks of a gang begin together, or go on, from this step. When a gang breaks one of its ranks may have finished a
+    /// step more than the others; if it stores its state and goes, the others go on from memory, one step behind.
     pub(crate) fn begins(&mut self, trial: TrialRef, epoch: Epoch, step: u64) -> Result<(), Breach> {
         let overtaken = self.epochs.get(&trial).is_some_and(|newest| *newest > epoch);
         let least = self.handed_over.get(&trial).copied().unwrap_or(0);
         self.begun.insert((trial, epoch));
-        ensure(overtaken || step >= least, "no more is lost than since the last checkpoint", || {
+        ensure(overtaken || step + REPORT_STEPS >= least, "no more is lost than since the last checkpoint", || {
             format!("the gang of {trial} {epoch} begins from step {step}; step {least} was handed over")
         })
     }
