@@ -11,7 +11,7 @@ use crate::{
     trial::{Failure, Label, Trial},
     views::{
         Best, CheckpointView, DeviceView, FailureView, HeldView, LinkView, PlaceView, SweepView, Totals,
-        TrialView, WorkerView,
+        TrialBrief, TrialView, WorkerView,
     },
     worker::{Link, Worker},
 };
@@ -173,6 +173,32 @@ impl Engine {
             retry_at: (trial.retry_at != Time(0)).then_some(trial.retry_at),
             seconds: trial.seconds,
             last_failure: failure.and_then(|failure| self.state.failure_view(failure)),
+        })
+    }
+
+    /// The brief part of [`Self::trial`].
+    #[must_use]
+    pub fn trial_brief(&self, trial_ref: TrialRef) -> Option<TrialBrief> {
+        let sweep = self.state.sweep(trial_ref.sweep)?;
+        let state = sweep.state_of(trial_ref.number)?;
+        let unopened;
+        let trial = match sweep.trials.get(trial_ref.number) {
+            Some(trial) => trial,
+            None => {
+                unopened = Trial::new(state);
+                &unopened
+            }
+        };
+        Some(TrialBrief {
+            state,
+            attempts: trial.attempts,
+            failures: trial.failures,
+            interruptions: trial.interruptions,
+            epoch: Epoch(trial.epoch),
+            step: trial.step,
+            total_steps: (trial.total_steps > 0).then_some(trial.total_steps),
+            best: known(trial.best.value).map(|_| trial.best),
+            seconds: trial.seconds,
         })
     }
 

@@ -3,7 +3,7 @@
 pub mod control;
 pub mod from_worker;
 mod to_worker;
-mod watch;
+pub(crate) mod watch;
 pub mod worker;
 
 use control::ControlService;

@@ -2,6 +2,7 @@
 //!
 //! Owns the joining of what the engine knows with what the history knows. It must not change anything.
 
+pub mod board;
 pub mod messages;
 
 use crate::{
