@@ -1,7 +1,7 @@
 //! How much each hyperparameter alone explains of a metric: the main effect of a one-way analysis of variance, as ε².
 //!
 //! The values of a parameter are put into at most [`BINS`] groups: text and few numbers by value, many numbers at
-//! quantiles. ε² = (SS_between − (k − 1)·MS_within) / SS_total is the share of the metric's variance that the group
+//! quantiles, so that a group has [`PER_GROUP`] trials. ε² = (SS_between − (k − 1)·MS_within) / SS_total is the share of the metric's variance that the group
 //! means explain, less what k groups of chance would (T. L. Kelley, "An Unbiased Correlation Ratio Measure", PNAS 21,
 //! 1935). Interactions of parameters count for none of them. Pure.
 
@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 
 /// Most groups of one parameter.
 const BINS: usize = 8;
+/// Trials of a group on average, at least: with fewer, the means are noise.
+const PER_GROUP: usize = 4;
 /// Fewer trials say nothing.
 pub const LEAST_TRIALS: usize = 8;
 
@@ -29,7 +31,7 @@ pub fn epsilon_squared(levels: &[Level], values: &[f64]) -> Option<f64> {
     let groups = groups(levels);
     let kinds = groups.iter().max()? + 1;
     let n = values.len().min(groups.len());
-    if n < LEAST_TRIALS || kinds < 2 || n <= kinds {
+    if n < LEAST_TRIALS || kinds < 2 || n < 2 * kinds {
         return None;
     }
     let mean = values.iter().sum::<f64>() / n as f64;
@@ -61,10 +63,11 @@ fn groups(levels: &[Level]) -> Vec<usize> {
     let mut distinct = numbers.clone();
     distinct.dedup();
     // Upper ends of the bins, but for the last.
-    let mut cuts: Vec<f64> = if distinct.len() <= BINS {
+    let bins = (levels.len() / PER_GROUP).clamp(2, BINS);
+    let mut cuts: Vec<f64> = if distinct.len() <= bins {
         distinct
     } else {
-        (1..BINS).map(|k| numbers[k * numbers.len() / BINS]).collect()
+        (1..bins).map(|k| numbers[k * numbers.len() / bins]).collect()
     };
     cuts.dedup();
     let mut names: BTreeMap<(usize, &str), usize> = BTreeMap::new();
@@ -102,7 +105,8 @@ mod tests {
     #[test]
     fn the_share_is_that_of_the_textbook() {
         // Groups 1, 2, 3 and 4, 5, 6 and 7, 8, 9: SS_total 60, SS_between 54, MS_within 1, so ε² = (54 − 2) / 60.
-        let levels = numbers([1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 3.0, 3.0, 3.0]);
+        let text = |index: usize| Level::Text(["a", "b", "c"][index / 3].to_owned());
+        let levels: Vec<Level> = (0..9).map(text).collect();
         let values: Vec<f64> = (1..=9).map(f64::from).collect();
         let share = epsilon_squared(&levels, &values).unwrap();
         assert!((share - 52.0 / 60.0).abs() < 1e-12, "{share}");

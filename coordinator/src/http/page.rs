@@ -35,9 +35,11 @@ files! {
     "/assets/charts.css", CSS, "charts.css";
     "/assets/app.js", SCRIPT, "app.js";
     "/assets/api.js", SCRIPT, "api.js";
+    "/assets/axis.js", SCRIPT, "axis.js";
     "/assets/dom.js", SCRIPT, "dom.js";
     "/assets/format.js", SCRIPT, "format.js";
     "/assets/live.js", SCRIPT, "live.js";
+    "/assets/orders.js", SCRIPT, "orders.js";
     "/assets/curves.js", SCRIPT, "curves.js";
     "/assets/parallel.js", SCRIPT, "parallel.js";
     "/assets/scatter.js", SCRIPT, "scatter.js";

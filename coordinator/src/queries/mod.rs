@@ -96,7 +96,11 @@ impl Queries {
         }
     }
 
-    async fn read<R: Send + 'static>(
+    /// Reads the history, on a thread that may wait for the disk.
+    ///
+    /// # Errors
+    /// The history cannot be read.
+    pub async fn read<R: Send + 'static>(
         &self,
         read: impl FnOnce(&History) -> Result<R, crate::store::StoreError> + Send + 'static,
     ) -> Result<R, Problem> {

@@ -3,10 +3,7 @@
 use crate::queries::board::Cell;
 use serde::Serialize;
 use spotsweep_engine::{action::TrialState, views::{Counts, SweepView}};
-use spotsweep_proto::{
-    metric::Goal,
-    spec::space::{Domain, Parameter},
-};
+use spotsweep_proto::spec::space::{Domain, Parameter};
 use utoipa::ToSchema;
 
 /// A sweep and how it stands.
@@ -183,12 +180,4 @@ impl From<Cell> for CellBody {
 /// What is finite, for JSON.
 pub(super) fn finite(value: f64) -> Option<f64> {
     Some(value).filter(|value| value.is_finite())
-}
-
-/// The way in which a metric is better, where it is the objective's.
-pub(super) fn minimizes(goal: Goal) -> bool {
-    match goal {
-        Goal::Minimize => true,
-        Goal::Maximize => false,
-    }
 }

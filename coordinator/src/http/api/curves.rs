@@ -71,6 +71,7 @@ pub(super) struct Curve {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Curves {
     /// In the order asked for; trials that reported nothing are left out.
+    #[schema(value_type = Vec<Curve>)]
     curves: Vec<Arc<Curve>>,
     /// Trials that the filter lets through.
     total: usize,
