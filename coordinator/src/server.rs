@@ -115,8 +115,7 @@ impl Coordinator {
         if let Some(listener) = page {
             let address = listener.local_addr().map_err(|error| Problem::internal(&error))?;
             page_url = Some(format!("http://{address}/"));
-            let api =
-                Api::new(queries.clone(), self.handle.clone(), self.objects.clone(), started_at_us);
+            let api = Api::new(queries.clone(), self.handle.clone(), self.objects.clone(), started_at_us);
             page_services = tokio::spawn(http::serve(listener, api, async {
                 let _stop = page_stopped.await;
             }));

@@ -13,9 +13,9 @@ pub(crate) struct HttpArgs {
 }
 
 impl HttpArgs {
-    /// Where; `usual` tries the usual port first if nothing else was said.
-    pub(crate) fn address(&self, usual: bool) -> HttpAddress {
-        self.http.unwrap_or(HttpAddress::Free { usual })
+    /// Where.
+    pub(crate) fn address(&self) -> HttpAddress {
+        self.http.unwrap_or(HttpAddress::Free { usual: true })
     }
 }
 

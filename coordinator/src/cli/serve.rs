@@ -40,7 +40,7 @@ pub(crate) struct ServeArgs {
 pub(crate) async fn run(args: ServeArgs) -> Outcome {
     host::log_to_stderr()?;
     let mut stop = Interrupts::listen()?;
-    let mut host = Host::open(&args.dir, args.listen, args.http.address(true)).await?;
+    let mut host = Host::open(&args.dir, args.listen, args.http.address()).await?;
     let mut data = Out::stdout();
     data.line(host.url())?;
     data.flush()?;

@@ -134,8 +134,9 @@ fn forbidden(message: &str) -> Problem {
 
 fn too_long(length: Option<&str>) -> Option<Problem> {
     let length = length.map_or(0, |text| text.parse().unwrap_or(u64::MAX));
-    (length > BODY_BYTES)
-        .then(|| Problem::new(Code::TooLarge, format!("the body of a request has at most {BODY_BYTES} bytes")))
+    (length > BODY_BYTES).then(|| {
+        Problem::new(Code::TooLarge, format!("the body of a request has at most {BODY_BYTES} bytes"))
+    })
 }
 
 /// The path is there, for another method.
@@ -155,7 +156,9 @@ mod tests {
         let guard = Guard::new("127.0.0.1".parse().unwrap());
         let map: HeaderMap = headers
             .iter()
-            .map(|(name, value)| (header::HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
+            .map(|(name, value)| {
+                (header::HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+            })
             .collect();
         guard.refusal(method, &path.parse().unwrap(), &map).map(|problem| problem.code)
     }
@@ -166,8 +169,17 @@ mod tests {
             assert_eq!(verdict(&Method::GET, "/", &[("host", host)]), None, "{host}");
         }
         for host in [
-            "evil.example", "evil.example:7078", "127.0.0.1.evil.example", "localhost.evil.example:1", "",
-            "10.0.0.1:7078", "[::1", "[::1]x", "127.0.0.1:port", "localhost:1:2", "user@localhost",
+            "evil.example",
+            "evil.example:7078",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example:1",
+            "",
+            "10.0.0.1:7078",
+            "[::1",
+            "[::1]x",
+            "127.0.0.1:port",
+            "localhost:1:2",
+            "user@localhost",
         ] {
             assert_eq!(verdict(&Method::GET, "/", &[("host", host)]), Some(Code::Forbidden), "{host}");
         }

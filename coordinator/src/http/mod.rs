@@ -115,7 +115,10 @@ pub async fn serve(listener: TcpListener, api: Api, stop: impl Future<Output = (
     let Ok(address) = listener.local_addr() else { return };
     let service = TowerToHyperService::new(router(api, address));
     let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT).max_buf_size(HEAD_BYTES).max_headers(HEADERS);
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEAD_LIMIT)
+        .max_buf_size(HEAD_BYTES)
+        .max_headers(HEADERS);
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     tokio::pin!(stop);

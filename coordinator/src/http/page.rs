@@ -116,14 +116,24 @@ mod tests {
     fn the_page_needs_no_other_machine_and_nothing_inline() {
         for file in FILES.iter().filter(|file| !file.path.contains("/vendor/")) {
             let text = std::str::from_utf8(file.content).unwrap();
-            for wrong in ["//cdn", "https://", "innerHTML", "insertAdjacentHTML", "document.write", " style=\"", "eval("]
-            {
+            for wrong in [
+                "//cdn",
+                "https://",
+                "innerHTML",
+                "insertAdjacentHTML",
+                "document.write",
+                " style=\"",
+                "eval(",
+            ] {
                 assert!(!text.contains(wrong), "{} has {wrong}", file.path);
             }
             if file.content_type == HTML {
                 assert!(!text.contains("<style") && !text.contains(" onclick"), "{}", file.path);
-                assert!(text.matches("<script").count() == text.matches("<script src=").count()
-                    + text.matches("<script type=\"module\" src=").count());
+                assert!(
+                    text.matches("<script").count()
+                        == text.matches("<script src=").count()
+                            + text.matches("<script type=\"module\" src=").count()
+                );
             }
         }
     }

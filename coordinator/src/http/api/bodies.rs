@@ -2,7 +2,10 @@
 
 use crate::queries::board::Cell;
 use serde::Serialize;
-use spotsweep_engine::{action::TrialState, views::{Counts, SweepView}};
+use spotsweep_engine::{
+    action::TrialState,
+    views::{Counts, SweepView},
+};
 use spotsweep_proto::spec::space::{Domain, Parameter};
 use utoipa::ToSchema;
 

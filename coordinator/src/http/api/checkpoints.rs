@@ -34,7 +34,8 @@ pub(super) async fn download(
     let kept = kept.map(|view| view.checkpoints).unwrap_or_default();
     let Some(checkpoint) = kept.iter().find(|checkpoint| checkpoint.reference.step == step) else {
         let message = format!("{sweep}/{number} keeps no checkpoint of step {step}");
-        let steps: Vec<String> = kept.iter().map(|checkpoint| checkpoint.reference.step.to_string()).collect();
+        let steps: Vec<String> =
+            kept.iter().map(|checkpoint| checkpoint.reference.step.to_string()).collect();
         let hint = if steps.is_empty() { String::new() } else { format!("it keeps: {}", steps.join(", ")) };
         return Ok(error_response(&Problem::new(Code::NoCheckpoint, message).hint(hint)));
     };

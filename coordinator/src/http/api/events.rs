@@ -1,10 +1,7 @@
 //! What happens, as server-sent events: short words on what changed, a few a second at most. Whoever wants to know
 //! more asks the other calls; so a busy sweep costs a watcher no more than a quiet one.
 
-use super::{
-    Api, Asked, ErrorBody, Refused,
-    bodies::Sweep,
-};
+use super::{Api, Asked, ErrorBody, Refused, bodies::Sweep};
 use crate::{
     driver::WatchItem,
     error::{Code, Problem},

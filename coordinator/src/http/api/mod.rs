@@ -84,7 +84,8 @@ struct ErrorBody {
 
 /// The answer that an error is.
 pub(super) fn error_response(problem: &Problem) -> Response {
-    let status = StatusCode::from_u16(problem.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let status =
+        StatusCode::from_u16(problem.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let body = ErrorBody {
         code: problem.code.as_str().to_owned(),
         message: problem.message.clone(),

@@ -129,14 +129,15 @@ pub(super) async fn show(State(api): State<Api>, At(sweep): At<String>) -> Answe
 pub(super) fn columns(board: &Board) -> Vec<String> {
     let parameters: Vec<String> =
         board.spec().space.0.iter().map(|parameter| parameter.name.to_string()).collect();
-    let taken = |name: &str| parameters.iter().any(|known| known == name) || Field::fixed().any(|f| f == name);
+    let taken =
+        |name: &str| parameters.iter().any(|known| known == name) || Field::fixed().any(|f| f == name);
     let metrics = board
         .metrics()
         .map(|name| if taken(name) { format!("metrics.{name}") } else { name.to_owned() })
         .collect::<Vec<_>>();
-    let parameters = parameters.into_iter().map(|name| {
-        if Field::fixed().any(|fixed| fixed == name) { format!("params.{name}") } else { name }
-    });
+    let parameters = parameters
+        .into_iter()
+        .map(|name| if Field::fixed().any(|fixed| fixed == name) { format!("params.{name}") } else { name });
     Field::fixed().map(str::to_owned).chain(parameters).chain(metrics).collect()
 }
 

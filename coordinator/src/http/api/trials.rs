@@ -241,7 +241,10 @@ pub(super) struct Checkpoint {
     ),
     responses((status = 200, body = TrialPage), (status = "default", body = ErrorBody))
 )]
-pub(super) async fn show(State(api): State<Api>, At((sweep, number)): At<(String, u32)>) -> Answer<TrialPage> {
+pub(super) async fn show(
+    State(api): State<Api>,
+    At((sweep, number)): At<(String, u32)>,
+) -> Answer<TrialPage> {
     let name = trial_name(&sweep, number);
     let (row, view) = api.boards.row(&name).await?;
     let explanation = api.queries.explain(&name).await?;

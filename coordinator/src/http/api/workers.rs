@@ -1,10 +1,6 @@
 //! Workers: who is there, and who trained what when.
 
-use super::{
-    Answer, Api, Asked, ErrorBody,
-    sweeps::now_us,
-    trials::Attempt,
-};
+use super::{Answer, Api, Asked, ErrorBody, sweeps::now_us, trials::Attempt};
 use crate::{
     error::{Code, Problem},
     queries::board::BOARD_TRIALS,
@@ -154,13 +150,12 @@ pub(super) struct Timeline {
     params(TimelineQuery),
     responses((status = 200, body = Timeline), (status = "default", body = ErrorBody))
 )]
-pub(super) async fn timeline(
-    State(api): State<Api>,
-    Asked(asked): Asked<TimelineQuery>,
-) -> Answer<Timeline> {
+pub(super) async fn timeline(State(api): State<Api>, Asked(asked): Asked<TimelineQuery>) -> Answer<Timeline> {
     let limit = asked.limit.unwrap_or(ATTEMPTS);
     if limit > ATTEMPTS {
-        return Err(Problem::new(Code::TooLarge, format!("a timeline has at most {ATTEMPTS} attempts")).into());
+        return Err(
+            Problem::new(Code::TooLarge, format!("a timeline has at most {ATTEMPTS} attempts")).into()
+        );
     }
     let mut cut = false;
     let sweeps: Vec<SweepView> = match &asked.sweep {
@@ -184,7 +179,8 @@ pub(super) async fn timeline(
         let name = board.name().as_str();
         for row in board.rows() {
             let found = row.attempts.iter().filter_map(|attempt| Attempt::of(name, row.number, attempt));
-            attempts.extend(found.filter(|attempt| attempt.ended_at_us.is_none_or(|at| at >= asked.since_us)));
+            attempts
+                .extend(found.filter(|attempt| attempt.ended_at_us.is_none_or(|at| at >= asked.since_us)));
         }
     }
     attempts.sort_by_key(|attempt| attempt.started_at_us);

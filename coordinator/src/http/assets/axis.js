@@ -2,13 +2,17 @@
 
 import { number } from "./format.js";
 
-/** An axis of these cells (null for missing). `log` is only kept where all numbers are above 0. */
-export function axisOf(cells, { log = false, category = false } = {}) {
+/** An axis of these cells (null for missing). `log` is only kept where all numbers are above
+ * 0; `order` is that of the choices. */
+export function axisOf(cells, { log = false, category = false, order = null } = {}) {
   const known = cells.filter((cell) => cell !== null);
   const numeric = !category && known.length > 0 && known.every((cell) => typeof cell === "number");
   if (!numeric) {
-    const kinds = [...new Set(known.map(String))];
-    kinds.sort((a, b) => (Number.isNaN(+a) || Number.isNaN(+b) ? (a < b ? -1 : 1) : a - b));
+    const there = new Set(known.map(String));
+    const kinds = (order ?? []).map(String).filter((kind) => there.has(kind));
+    const others = [...there].filter((kind) => !kinds.includes(kind));
+    others.sort((a, b) => (Number.isNaN(+a) || Number.isNaN(+b) ? (a < b ? -1 : 1) : a - b));
+    kinds.push(...others);
     const place = new Map(kinds.map((kind, index) => [kind, kinds.length === 1 ? 0.5 : index / (kinds.length - 1)]));
     return {
       category: true,

@@ -16,6 +16,11 @@ export function grouped(value) {
   return (value < 0 ? "−" : "") + (digits.length > 4 ? digits.replace(/\B(?=(\d{3})+$)/g, ",") : digits);
 }
 
+/** So many of something. */
+export function count(many, what) {
+  return `${grouped(many)} ${what}${many === 1 ? "" : "s"}`;
+}
+
 /** Bytes. */
 export function bytes(value) {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];

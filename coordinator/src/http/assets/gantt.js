@@ -2,7 +2,7 @@
 // went on elsewhere afterwards is joined by a line where only one trial is shown.
 
 import { el, fill, name, short, svg } from "./dom.js";
-import { ago, duration, grouped, moment, span, timeMarks } from "./format.js";
+import { ago, count, duration, grouped, moment, span, timeMarks } from "./format.js";
 
 const ROW = 24;
 const BAR = 16;
@@ -63,7 +63,7 @@ export function gantt(host, { onPick = null, label = "Attempts over time" }) {
     const running = attempts.some((a) => a.ended_at_us === null);
     const until = data.until ?? (running || attempts.length === 0 ? now : Math.max(...attempts.map((a) => a.ended_at_us)));
     const length = Math.max(until - from, 1000);
-    const w = Math.max(box.clientWidth, 420);
+    const w = Math.max(box.clientWidth, 320);
     const plot = w - LABEL - 12;
     const x = (us) => LABEL + ((Math.min(Math.max(us, from), until) - from) / length) * plot;
     const y = (row) => TOP + names.indexOf(row) * ROW + (ROW - BAR) / 2;
@@ -72,11 +72,11 @@ export function gantt(host, { onPick = null, label = "Attempts over time" }) {
     for (const mark of timeMarks(0, length / 1e6, Math.max(Math.floor(plot / 80), 2))) {
       const at = Math.round(x(from + mark * 1e6)) + 0.5;
       picture.append(svg("line.grid", { x1: at, x2: at, y1: TOP - 4, y2: height - 4 }));
-      picture.append(svg("text.mark", { x: at, y: 12, "text-anchor": "middle" }, span(mark)));
+      picture.append(svg("text.tick", { x: at, y: 12, "text-anchor": "middle" }, span(mark)));
     }
     for (const row of names) {
       const middle = y(row) + BAR / 2;
-      picture.append(svg("line.rail", { x1: LABEL, x2: w - 12, y1: middle, y2: middle }));
+      picture.append(svg("line.lane", { x1: LABEL, x2: w - 12, y1: middle, y2: middle }));
       picture.append(svg("text.label", { x: 0, y: middle + 4 }, svg("title", {}, short(row, 200)), short(row, 19)));
     }
     if (join) {
@@ -112,7 +112,7 @@ export function gantt(host, { onPick = null, label = "Attempts over time" }) {
     }
     fill(box, picture);
     const interrupted = attempts.filter((a) => a.interrupted).length;
-    status.textContent = `${attempts.length} attempts, ${interrupted} interrupted, from ${moment(from)} (${ago(from)})${data.cut ? " · older ones are left out" : ""}`;
+    status.textContent = `${count(attempts.length, "attempt")}, ${interrupted} interrupted, from ${moment(from)} (${ago(from)})${data.cut ? " · older ones are left out" : ""}`;
   };
 
   const observer = new ResizeObserver(draw);
@@ -144,6 +144,6 @@ export function attemptTable(attempts, now) {
   );
   const head = ["#", "worker", "device", "steps", "began", "took", "ended"];
   return el("div.scroll-x", {}, el("table.plain", {},
-    el("thead", {}, el("tr", {}, head.map((h) => el("th", { scope: "col" }, h)))),
+    el("thead", {}, el("tr", {}, head.map((h) => el(["#", "steps", "took"].includes(h) ? "th.num" : "th", { scope: "col" }, h)))),
     el("tbody", {}, rows)));
 }

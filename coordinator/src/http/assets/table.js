@@ -43,6 +43,7 @@ export function trialTable(host, { load, onOpen, onSort, height = 420 }) {
       total = page.total;
       pages.set(index, { rows: page.rows, age: asked, busy: false });
       shown = "";
+      learn(page.rows);
       draw();
     } catch (error) {
       const now = pages.get(index);
@@ -90,9 +91,18 @@ export function trialTable(host, { load, onOpen, onSort, height = 420 }) {
     cells.forEach((value, i) => {
       const column = columns[i];
       if (column === "state") row.append(el("td", {}, badge(value)));
-      else row.append(el(typeof value === "number" ? "td.num" : "td", {}, name(cell(column, value), 40)));
+      else row.append(el(numbers.has(column) || typeof value === "number" ? "td.num" : "td", {}, name(cell(column, value), 40)));
     });
     return row;
+  };
+
+  /** Columns whose first known cell is a number: their heads stand over the numbers. */
+  let numbers = new Set();
+  const learn = (rows) => {
+    const known = columns.filter((_, i) => typeof rows.find((row) => row[i + 1] !== null)?.[i + 1] === "number");
+    if (known.join() === [...numbers].join()) return;
+    numbers = new Set(known);
+    drawHead();
   };
 
   const drawHead = () => {
@@ -101,7 +111,7 @@ export function trialTable(host, { load, onOpen, onSort, height = 420 }) {
       const state = by === column ? (sort.startsWith("-") ? "descending" : "ascending") : "none";
       const sign = { ascending: " ▲", descending: " ▼", none: "" }[state];
       const flip = () => onSort(by === column && !sort.startsWith("-") ? `-${column}` : column);
-      return el("th", { scope: "col", "aria-sort": state },
+      return el(numbers.has(column) ? "th.num" : "th", { scope: "col", "aria-sort": state },
         el("button", { type: "button", onclick: flip, data: { column }, title: `Sort by ${short(column, 80)}` }, name(title(column), 28), sign));
     });
     fill(head, el("tr", { "aria-rowindex": 1 }, heads));

@@ -144,22 +144,23 @@ export async function sweepView(host, sweep) {
     const columns = [...varying.slice(0, 12).map((p) => (page.columns.includes(`params.${p.name}`) ? `params.${p.name}` : p.name)), ...(state.metric ? [column(state.metric)] : [])];
     if (columns.length === 0) return undefined;
     return ask("lines", (signal) => api.trials(sweep, { columns: ["number", "state", ...columns].join(), limit: LINES, filter: state.written }, signal), (got) => {
-      const axes = columns.map((c, i) => ({ name: c, log: varying[i]?.scale === "log", category: varying[i]?.scale === "category" && !numeric(varying[i]) }));
+      const axes = columns.map((c, i) => ({ name: c, log: varying[i]?.scale === "log", category: isCategory(varying[i]), order: varying[i]?.values }));
       lines.set({ columns: axes, rows: got.rows.map((row) => row.slice(2)), goal: state.metric === objective?.metric ? objective.goal : "minimize" });
       linesHost.dataset.lines = String(got.rows.length);
     });
   };
-  const numeric = (parameter) => parameter.values.every((value) => typeof value === "number");
+  /** Whether its values stand side by side; many numbers stand where their size says. */
+  const isCategory = (p) => p?.scale === "category" && !(p.values.length > 12 && p.values.every((v) => typeof v === "number"));
 
   const loadPoints = () => {
     if (!state.x || !state.metric) return undefined;
     const x = varying.find((p) => p.name === state.x);
     const columns = ["number", "state", page.columns.includes(`params.${x.name}`) ? `params.${x.name}` : x.name, column(state.metric)].join();
     return ask("points", (signal) => api.trials(sweep, { columns, limit: LINES, filter: filter() }, signal), (got) => {
-      const category = x.scale === "category" && !numeric(x);
+      const category = isCategory(x);
       points.set({
         points: got.rows.map(([trial, s, px, py]) => ({ number: trial, state: s, x: px, y: py, label: `${sweep}/${trial}` })),
-        x: { name: x.name, log: x.scale === "log" || spread(got.rows.map((row) => row[2])), category },
+        x: { name: x.name, log: x.scale === "log" || spread(got.rows.map((row) => row[2])), category, order: x.values },
         y: { name: state.metric, log: false },
       });
     });

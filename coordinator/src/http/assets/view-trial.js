@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { badge, el, fill, name, panel, short, throttled, toggle } from "./dom.js";
-import { bytes, cell, duration, grouped, number } from "./format.js";
+import { bytes, cell, count, duration, grouped, number } from "./format.js";
 import { attemptTable, gantt } from "./gantt.js";
 import { curveChart } from "./curves.js";
 import { follow } from "./live.js";
@@ -46,7 +46,7 @@ export async function trialView(host, sweep, number_) {
     const up = el("a", { href: `#/sweep/${encodeURIComponent(sweep)}` }, name(sweep, 60));
     fill(head,
       el("h1", {}, up, ` / ${number_} `, badge(trial.state)),
-      el("p.muted", {}, `${grouped(trial.steps)}${left} steps · ${duration(trial.seconds)} of training · ${trial.attempts.length} attempts, ${trial.interruptions} interrupted, ${trial.failures} failed`),
+      el("p.muted", {}, `${grouped(trial.steps)}${left} steps · ${duration(trial.seconds)} of training · ${count(trial.attempts.length, "attempt")}, ${trial.interruptions} interrupted, ${trial.failures} failed`),
       orders(sweep, number_, trial.state, refresh));
     fill(explain, el("ul.explain", {}, trial.explanation.map((line) => el("li", {}, name(line.trim(), 500)))));
     fill(parameters, facts(Object.entries(trial.params).map(([key, value]) => [key, cell(key, value)])));
@@ -73,7 +73,7 @@ export async function trialView(host, sweep, number_) {
     });
     const heads = ["step", "which", "objective", "size", "manifest", "download"];
     fill(checkpoints, rows.length
-      ? el("div.scroll-x", {}, el("table.plain", {}, el("thead", {}, el("tr", {}, heads.map((h) => el("th", { scope: "col" }, h)))), el("tbody", {}, rows)))
+      ? el("div.scroll-x", {}, el("table.plain", {}, el("thead", {}, el("tr", {}, heads.map((h) => el(["step", "objective", "size"].includes(h) ? "th.num" : "th", { scope: "col" }, h)))), el("tbody", {}, rows)))
       : el("p.muted.pad", {}, "None is kept."));
   };
 

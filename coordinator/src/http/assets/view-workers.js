@@ -43,7 +43,7 @@ export async function workersView(host) {
       el("span.track", { role: "img", "aria-label": `busy ${percent}`, title: `busy ${percent} of the window` },
         el("span.bar", { style: { width: percent.replace(" ", "") } })),
       el("span.num.muted", {}, percent),
-      el("span.trains", {}, trials.length ? trials.map((trial, i) => (i ? [", ", trial] : trial)) : el("span.muted", {}, "idle")));
+      el("span.trains", {}, trials.length ? trials.map((trial, i) => (i ? [", ", trial] : trial)) : el("span.muted", {}, worker.state === "gone" ? "–" : "idle")));
   };
 
   const card = (worker, timeline, from) => {

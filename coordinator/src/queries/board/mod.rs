@@ -21,7 +21,12 @@ use spotsweep_engine::{
     Engine, SweepId, TrialRef,
     views::{SweepView, TrialBrief, TrialView},
 };
-use spotsweep_proto::{ids::SweepName, metric::{Metrics, Objective}, spec::SweepSpec, value::Assignment};
+use spotsweep_proto::{
+    ids::SweepName,
+    metric::{Metrics, Objective},
+    spec::SweepSpec,
+    value::Assignment,
+};
 use std::{
     collections::{BTreeSet, HashMap},
     ops::Range,
@@ -263,7 +268,9 @@ impl Boards {
         }
         while kept.values().map(|entry| entry.rows).sum::<usize>() > KEPT_ROWS {
             let others = kept.iter().filter(|(other, _)| **other != id);
-            let Some(oldest) = others.min_by_key(|(_, entry)| entry.looked_at).map(|(id, _)| *id) else { break };
+            let Some(oldest) = others.min_by_key(|(_, entry)| entry.looked_at).map(|(id, _)| *id) else {
+                break;
+            };
             kept.remove(&oldest);
         }
     }
@@ -297,11 +304,8 @@ impl Boards {
             return Ok(Board { sweep, rows: old.rows.clone(), metrics: old.metrics.clone() });
         }
         let id = sweep.id;
-        let begun: Vec<u32> = changed
-            .iter()
-            .filter(|(_, brief)| brief.epoch.0 > 0)
-            .map(|(number, _)| *number)
-            .collect();
+        let begun: Vec<u32> =
+            changed.iter().filter(|(_, brief)| brief.epoch.0 > 0).map(|(number, _)| *number).collect();
         // The history catches up once, not once a look.
         self.queries.ask_with_history(|_| ()).await?;
         let mut found = self.queries.read(move |history| past(history, id, &begun)).await?;
@@ -340,11 +344,7 @@ impl Past {
     }
 }
 
-fn past(
-    history: &History,
-    sweep: SweepId,
-    begun: &[u32],
-) -> Result<HashMap<u32, Past>, StoreError> {
+fn past(history: &History, sweep: SweepId, begun: &[u32]) -> Result<HashMap<u32, Past>, StoreError> {
     let mut found: HashMap<u32, Past> = HashMap::with_capacity(begun.len());
     let one_by_one = begun.len() <= ONE_BY_ONE;
     let (Some(first), Some(last)) = (begun.first(), begun.last()) else { return Ok(found) };

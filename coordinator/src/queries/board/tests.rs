@@ -1,5 +1,9 @@
 use super::*;
-use spotsweep_engine::{SweepId, Time, action::TrialState, views::{Best, Counts, SweepState}};
+use spotsweep_engine::{
+    SweepId, Time,
+    action::TrialState,
+    views::{Best, Counts, SweepState},
+};
 use spotsweep_proto::{
     ids::{DeviceName, Epoch, MetricName, WorkerName},
     spec::parse,
@@ -27,13 +31,7 @@ fn board() -> Board {
         };
         let attempt = AttemptRow {
             epoch: Epoch(1),
-            started: Some((
-                1,
-                WorkerName::new("w").unwrap(),
-                DeviceName::new("cpu").unwrap(),
-                0,
-                Time(1),
-            )),
+            started: Some((1, WorkerName::new("w").unwrap(), DeviceName::new("cpu").unwrap(), 0, Time(1))),
             ended: Some((spotsweep_engine::action::AttemptEnd::Finished, 1, Time(100 - u64::from(number)))),
         };
         let name = MetricName::new("val_loss").unwrap();
