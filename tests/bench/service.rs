@@ -32,7 +32,8 @@ impl Service {
     pub(crate) async fn start() -> anyhow::Result<Self> {
         // Beside the build, on a real disk: /tmp may be memory.
         let folder = tempfile::tempdir_in(binaries::folder())?;
-        let mut service = Self { folder, port: free_port(), page_port: free_port(), process: None, submitted: 0 };
+        let mut service =
+            Self { folder, port: free_port(), page_port: free_port(), process: None, submitted: 0 };
         service.restart().await?;
         Ok(service)
     }
@@ -43,7 +44,9 @@ impl Service {
         let log = std::fs::File::create(self.folder.path().join("log"))?;
         let mut command = Command::new(binaries::spotsweep());
         command.args(["serve", "--listen", &format!("127.0.0.1:{}", self.port), "--dir"]);
-        command.arg(self.folder.path().join("dir")).args(["--http", &format!("127.0.0.1:{}", self.page_port)]);
+        command
+            .arg(self.folder.path().join("dir"))
+            .args(["--http", &format!("127.0.0.1:{}", self.page_port)]);
         let command = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.process = Some(command.spawn().context("starting the coordinator")?);
         loop {

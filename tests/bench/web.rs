@@ -30,7 +30,10 @@ const PATHS: [(&str, &str); 7] = [
     ("the sweep", "/api/v1/sweeps/bench"),
     ("first rows of the table", "/api/v1/sweeps/bench/trials?limit=100"),
     ("table sorted by a parameter", "/api/v1/sweeps/bench/trials?limit=100&sort=-params.seed"),
-    ("2,000 rows of 4 columns", "/api/v1/sweeps/bench/trials?limit=2000&columns=number,state,params.seed,loss"),
+    (
+        "2,000 rows of 4 columns",
+        "/api/v1/sweeps/bench/trials?limit=2000&columns=number,state,params.seed,loss",
+    ),
     ("50 curves, 200 points", "/api/v1/sweeps/bench/curves?metric=loss&limit=50&points=200"),
     ("importance", "/api/v1/sweeps/bench/importance?metric=loss"),
 ];

@@ -105,7 +105,6 @@ impl Browser {
 
     /// Waits until a script returns something true; gives it.
     pub fn until(&self, what: &str, script: &str) -> Value {
-        eprintln!("waiting until {what}");
         wait::until(what, || {
             let value = self.script(script);
             let nothing = matches!(value, Value::Null | Value::Bool(false));
@@ -128,7 +127,7 @@ impl Browser {
     /// Presses a key on what a selector finds.
     pub fn press(&self, selector: &str, key: thirtyfour::Key) {
         self.script(&format!("document.querySelector('{selector}').focus()"));
-        let pressed = self.driver.action_chain().send_keys(key + "").perform();
+        let pressed = async { self.driver.action_chain().send_keys(key + "").perform().await };
         self.runtime.block_on(pressed).expect("a key is pressed");
     }
 

@@ -38,7 +38,11 @@ impl Pictures {
 /// The JSON objects that a command prints, one a line.
 fn ask(cluster: &Cluster, arguments: &[&str]) -> Vec<Value> {
     let arguments = [arguments, &["--format", "json"]].concat();
-    cluster.ask(&arguments).lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")).collect::<Vec<Value>>()
+    cluster
+        .ask(&arguments)
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"))
+        .collect::<Vec<Value>>()
 }
 
 /// The trial that agent 0 trains just now.
@@ -46,7 +50,7 @@ fn running_on_agent_0(cluster: &Cluster) -> u64 {
     wait::until("agent 0 trains", || {
         let workers = ask(cluster, &["workers"]);
         let worker =
-            workers.iter().find(|worker| worker["name"] == "agent-0" && worker["state"] == "connected")?;
+            workers.iter().find(|worker| worker["worker"] == "agent-0" && worker["state"] == "connected")?;
         let trial = worker["devices"][0]["trials"][0].as_str()?;
         trial.rsplit_once('/')?.1.parse::<u64>().ok()
     })
