@@ -144,3 +144,15 @@ export function throttled(act, ms) {
   };
   return call;
 }
+
+/** Sizes a canvas, in pixels of the page, for the pixels of the screen; gives what draws on it, empty. */
+export function sheet(canvas, width, height) {
+  const ratio = devicePixelRatio || 1;
+  canvas.style.width = `${width}px`;
+  canvas.style.height = `${height}px`;
+  canvas.width = Math.round(width * ratio);
+  canvas.height = Math.round(height * ratio);
+  const pen = canvas.getContext("2d");
+  pen.scale(ratio, ratio);
+  return pen;
+}

@@ -2,7 +2,7 @@
 // else on the page. Drawn on a canvas, because there may be thousands of lines; axes are elements, for keyboards.
 
 import { axisOf } from "./axis.js";
-import { el, fill, name, short } from "./dom.js";
+import { el, fill, name, sheet, short } from "./dom.js";
 import { number } from "./format.js";
 import { colour, onChange, scale } from "./theme.js";
 
@@ -44,15 +44,9 @@ export function parallel(host, { onBrush }) {
 
   const draw = () => {
     if (!data) return;
-    const ratio = devicePixelRatio || 1;
     const w = width();
     frame.style.width = `${w}px`;
-    canvas.style.width = `${w}px`;
-    canvas.style.height = `${HEIGHT}px`;
-    canvas.width = Math.round(w * ratio);
-    canvas.height = Math.round(HEIGHT * ratio);
-    const pen = canvas.getContext("2d");
-    pen.scale(ratio, ratio);
+    const pen = sheet(canvas, w, HEIGHT);
     const xs = axes.map((_, i) => x(i));
     const lines = data.rows.map((row) => axes.map((axis, i) => axis.at(row[i])));
     const brushed = brushes.size > 0;

@@ -1,7 +1,7 @@
 // One parameter against one metric: a point a trial. A canvas, because there may be thousands.
 
 import { axisOf } from "./axis.js";
-import { el, short } from "./dom.js";
+import { el, sheet, short } from "./dom.js";
 import { number } from "./format.js";
 import { colour, onChange } from "./theme.js";
 
@@ -23,14 +23,8 @@ export function scatter(host, { onPick }) {
 
   const draw = () => {
     if (!data) return;
-    const ratio = devicePixelRatio || 1;
     const w = Math.max(canvas.parentElement.clientWidth, 160);
-    canvas.style.width = `${w}px`;
-    canvas.style.height = `${HEIGHT}px`;
-    canvas.width = Math.round(w * ratio);
-    canvas.height = Math.round(HEIGHT * ratio);
-    const pen = canvas.getContext("2d");
-    pen.scale(ratio, ratio);
+    const pen = sheet(canvas, w, HEIGHT);
     pen.font = "11px system-ui, sans-serif";
     const points = data.points.filter((point) => point.x !== null && point.y !== null);
     const xAxis = axisOf(points.map((point) => point.x), data.x);
