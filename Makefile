@@ -7,6 +7,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
+comma := ,
 CARGO ?= cargo
 PYTHON ?= python3
 DEMO_WORKERS ?= 2
@@ -18,6 +19,9 @@ unexport LIBTORCH_USE_PYTORCH LIBTORCH_STATIC LIBTORCH_INCLUDE LIBTORCH_LIB
 
 # Before a command that builds the trainer, which then knows its libtorch by path. In two steps, so that a failure counts.
 WITH_TORCH = LIBTORCH="$$($(PYTHON) deploy/libtorch/fetch.py --print)"; export LIBTORCH;
+
+# With the tests of the web page where there is a browser to drive: chromium and chromedriver.
+TEST_FEATURES := spotsweep-tests/libtorch$(if $(shell command -v chromedriver),$(comma)spotsweep-tests/browser)
 
 RELEASE = $(CARGO_TARGET_DIR)/release
 DEBUG = $(CARGO_TARGET_DIR)/debug
@@ -51,7 +55,7 @@ fmt:
 # All crates at once, as in test-rust: the same features, so that dependencies are compiled once.
 .PHONY: clippy
 clippy:
-	@$(WITH_TORCH) $(CARGO) clippy --quiet --locked --workspace --features spotsweep-tests/libtorch --all-targets -- -D warnings
+	@$(WITH_TORCH) $(CARGO) clippy --quiet --locked --workspace --features $(TEST_FEATURES) --all-targets -- -D warnings
 
 .PHONY: deny
 deny:
@@ -71,10 +75,11 @@ test-python:
 # The programs first: the end-to-end tests run them, and the tests of training read Fashion-MNIST.
 .PHONY: test-rust
 test-rust:
+	@command -v chromedriver >/dev/null || echo "skipped: no chromedriver, so the web page is not tested (Debian: apt-get install chromium chromium-driver)"
 	@$(WITH_TORCH) \
-	$(CARGO) build --quiet --locked --workspace --features spotsweep-tests/libtorch --bins; \
+	$(CARGO) build --quiet --locked --workspace --features $(TEST_FEATURES) --bins; \
 	$(DEBUG)/spotsweep data get fashion-mnist; \
-	SPOTSWEEP_PROGRAMS_BUILT=1 $(CARGO) test --locked --workspace --features spotsweep-tests/libtorch --no-fail-fast
+	SPOTSWEEP_PROGRAMS_BUILT=1 $(CARGO) test --locked --workspace --features $(TEST_FEATURES) --no-fail-fast
 
 # SPOTSWEEP_BENCH_PYTHON=PYTHON, or SPOTSWEEP_PYTHON_TORCH, names a Python with torch 2.11 to train beside.
 .PHONY: bench

@@ -1,7 +1,7 @@
 //! The coordinator: everything around the pure engine.
 //!
 //! `driver` is the one loop (receive, journal, step, perform), `store` the journal and the history, `grpc` the
-//! services, `cli` the command line, `data` the data sets on this machine, `queries` what clients are shown, `objects` the checkpoints' store, `server` all of it together.
+//! services, `http` the web page and its API, `cli` the command line, `data` the data sets on this machine, `queries` what clients are shown, `objects` the checkpoints' store, `server` all of it together.
 //! Decisions belong to `spotsweep-engine`, never here.
 
 pub mod cli;
@@ -9,7 +9,9 @@ pub mod data;
 pub mod driver;
 pub mod error;
 pub mod grpc;
+pub mod http;
 pub mod objects;
+pub mod orders;
 pub mod queries;
 pub mod server;
 pub mod store;

@@ -9,6 +9,7 @@ use crate::{
         control::{About, ControlService},
         worker::{StoreUrls, WorkerService},
     },
+    http::{self, HttpAddress, api::Api},
     objects::Objects,
     queries::Queries,
     store::{self, DATABASE_FILE, FolderLock, History, OBJECTS_FOLDER, OpenReport, StoreOptions},
@@ -86,11 +87,12 @@ impl Coordinator {
         Self { data_store: Some(place), ..self }
     }
 
-    /// Serves on `listen`, which must be on loopback: connections are not authenticated yet.
+    /// Serves on `listen`, which must be on loopback: connections are not authenticated yet. The web page and its API
+    /// are served at `page`, if anywhere.
     ///
     /// # Errors
-    /// The address is not on loopback, or taken.
-    pub async fn serve(mut self, listen: SocketAddr) -> Result<Running, Problem> {
+    /// An address is not on loopback, or taken.
+    pub async fn serve(mut self, listen: SocketAddr, page: HttpAddress) -> Result<Running, Problem> {
         if !listen.ip().is_loopback() {
             let message = format!("{listen} is not on loopback, and connections are not authenticated yet");
             return Err(Problem::new(Code::NotLoopback, message).hint("listen on 127.0.0.1 or [::1]"));
@@ -102,14 +104,13 @@ impl Coordinator {
         let listener = TcpListener::bind(listen).await.map_err(taken)?;
         let address = listener.local_addr().map_err(taken)?;
         let url = format!("http://{address}");
+        let page = http::bind(page).await?;
         self.lock.announce(&url)?;
         let history = Arc::new(History::of_file(&self.dir.join(DATABASE_FILE)));
         let queries = Queries::live(self.handle.clone(), history, &self.objects.url());
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
-        let about = About {
-            dir: self.dir.display().to_string(),
-            started_at_us: u64::try_from(started).unwrap_or(u64::MAX),
-        };
+        let started_at_us = u64::try_from(started).unwrap_or(u64::MAX);
+        let about = About { dir: self.dir.display().to_string(), started_at_us };
         let data_url = match &self.data_store {
             Some(place) => SetStore::url_of(place)
                 .map_err(|error| Problem::new(Code::BadAddress, error.to_string()).hint(error.hint()))?,
@@ -124,6 +125,17 @@ impl Coordinator {
             // Sent, or its other end dropped: both mean stop.
             let _stop = stopped.await;
         }));
+        let mut page_url = None;
+        let mut page_services = tokio::spawn(async {});
+        let (page_stop, page_stopped) = oneshot::channel::<()>();
+        if let Some(listener) = page {
+            let address = listener.local_addr().map_err(|error| Problem::internal(&error))?;
+            page_url = Some(format!("http://{address}/"));
+            let api = Api::new(queries.clone(), self.handle.clone(), self.objects.clone(), started_at_us);
+            page_services = tokio::spawn(http::serve(listener, api, async {
+                let _stop = page_stopped.await;
+            }));
+        }
         let (objects, mut deletions) = (self.objects.clone(), self.deletions);
         tokio::spawn(async move {
             while let Some(digests) = deletions.recv().await {
@@ -131,7 +143,19 @@ impl Coordinator {
             }
         });
         let driver = spawn_driver(self.driver).map_err(|error| Problem::internal(&error))?;
-        Ok(Running { url, queries, handle: self.handle, driver, services, stop, _lock: self.lock })
+        let handle = self.handle;
+        Ok(Running {
+            url,
+            page_url,
+            queries,
+            handle,
+            driver,
+            services,
+            page_services,
+            stop,
+            page_stop,
+            _lock: self.lock,
+        })
     }
 }
 
@@ -151,12 +175,16 @@ fn spawn_driver(driver: Driver) -> std::io::Result<oneshot::Receiver<Result<(), 
 pub struct Running {
     /// Where it listens.
     pub url: String,
+    /// Where the web page is, if anywhere.
+    pub page_url: Option<String>,
     /// Answers without going over the wire.
     pub queries: Queries,
     handle: Handle,
     driver: oneshot::Receiver<Result<(), DriverError>>,
     services: JoinHandle<Result<(), tonic::transport::Error>>,
+    page_services: JoinHandle<()>,
     stop: oneshot::Sender<()>,
+    page_stop: oneshot::Sender<()>,
     _lock: FolderLock,
 }
 
@@ -180,10 +208,14 @@ impl Running {
         };
         // The streams of agents and watchers have ended with the driver; other calls may take a moment.
         let _gone = self.stop.send(());
+        let _gone = self.page_stop.send(());
         if !self.services.is_finished()
             && tokio::time::timeout(DRAIN_LIMIT, &mut self.services).await.is_err()
         {
             self.services.abort();
+        }
+        if tokio::time::timeout(DRAIN_LIMIT, &mut self.page_services).await.is_err() {
+            self.page_services.abort();
         }
         match ended {
             Ok(Ok(())) => Ok(()),

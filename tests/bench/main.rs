@@ -15,6 +15,7 @@ mod recovery;
 mod service;
 mod training;
 mod trials;
+mod web;
 
 use figures::Figures;
 use std::path::PathBuf;
@@ -59,6 +60,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("memory") {
         runtime.block_on(memory::memory_and_restart(scale, &mut figures))?;
+    }
+    if wanted("web") {
+        runtime.block_on(web::answers(scale, &mut figures))?;
     }
     if wanted("recovery") {
         recovery::recovery(scale, &runtime, &mut figures)?;

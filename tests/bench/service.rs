@@ -7,6 +7,7 @@ use spotsweep_tests::{binaries, cluster::free_port, wait};
 use spotsweep_wire::v1::{self, control_client::ControlClient};
 use spotsweep_worker::{Agent, AgentConfig, Drain, Machine, NoopTrainers};
 use std::{
+    net::SocketAddr,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -21,6 +22,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 pub(crate) struct Service {
     folder: TempDir,
     port: u16,
+    page_port: u16,
     process: Option<Child>,
     submitted: u128,
 }
@@ -30,7 +32,8 @@ impl Service {
     pub(crate) async fn start() -> anyhow::Result<Self> {
         // Beside the build, on a real disk: /tmp may be memory.
         let folder = tempfile::tempdir_in(binaries::folder())?;
-        let mut service = Self { folder, port: free_port(), process: None, submitted: 0 };
+        let mut service =
+            Self { folder, port: free_port(), page_port: free_port(), process: None, submitted: 0 };
         service.restart().await?;
         Ok(service)
     }
@@ -41,7 +44,9 @@ impl Service {
         let log = std::fs::File::create(self.folder.path().join("log"))?;
         let mut command = Command::new(binaries::spotsweep());
         command.args(["serve", "--listen", &format!("127.0.0.1:{}", self.port), "--dir"]);
-        command.arg(self.folder.path().join("dir"));
+        command
+            .arg(self.folder.path().join("dir"))
+            .args(["--http", &format!("127.0.0.1:{}", self.page_port)]);
         let command = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.process = Some(command.spawn().context("starting the coordinator")?);
         loop {
@@ -67,6 +72,11 @@ impl Service {
     /// Where it listens.
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Where its web page is.
+    pub(crate) fn page_address(&self) -> anyhow::Result<SocketAddr> {
+        Ok(format!("127.0.0.1:{}", self.page_port).parse()?)
     }
 
     /// A client.

@@ -26,6 +26,7 @@ pub enum Trainer {
 pub struct Cluster {
     folder: TempDir,
     port: u16,
+    page_port: u16,
     trainer: Trainer,
     environment: Vec<(String, String)>,
     coordinator: Option<Child>,
@@ -69,6 +70,7 @@ impl Cluster {
         let mut cluster = Self {
             folder,
             port,
+            page_port: free_port(),
             trainer,
             environment,
             coordinator: None,
@@ -105,6 +107,11 @@ impl Cluster {
     /// Where the coordinator listens.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Where the coordinator's web page is.
+    pub fn page_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.page_port)
     }
 
     /// What agent `index` reaches the coordinator through.
@@ -147,6 +154,7 @@ impl Cluster {
             .args(["serve", "--dir"])
             .arg(self.dir())
             .args(["--listen", &format!("127.0.0.1:{}", self.port)])
+            .args(["--http", &format!("127.0.0.1:{}", self.page_port)])
             .env("SPOTSWEEP_DATA_STORE", self.data_store())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))

@@ -4,6 +4,8 @@
 //! test, and waiting on conditions. It must not know how any of them works inside: tests see what users see.
 
 pub mod binaries;
+#[cfg(feature = "browser")]
+pub mod browser;
 pub mod chaos;
 pub mod cluster;
 pub mod fake_coordinator;

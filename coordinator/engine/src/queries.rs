@@ -10,8 +10,8 @@ use crate::{
     time::Time,
     trial::{Failure, Label, Trial},
     views::{
-        Best, CheckpointView, DeviceView, FailureView, HeldView, LinkView, PlaceView, SweepView, Totals,
-        TrialView, WorkerView,
+        CheckpointView, DeviceView, FailureView, HeldView, LinkView, PlaceView, SweepView, Totals,
+        TrialBrief, TrialView, WorkerView,
     },
     worker::{Link, Worker},
 };
@@ -155,19 +155,37 @@ impl Engine {
     #[must_use]
     pub fn trial(&self, trial_ref: TrialRef) -> Option<TrialView> {
         let sweep = self.state.sweep(trial_ref.sweep)?;
-        let state = sweep.state_of(trial_ref.number)?;
-        let unopened;
-        let trial = match sweep.trials.get(trial_ref.number) {
-            Some(trial) => trial,
-            None => {
-                unopened = Trial::new(state);
-                &unopened
-            }
-        };
+        let unopened = Trial::new(sweep.state_of(trial_ref.number)?);
+        let trial = sweep.trials.get(trial_ref.number).unwrap_or(&unopened);
+        let brief = self.trial_brief(trial_ref)?;
         let failure = trial.history.as_ref().and_then(|history| history.failure.as_ref());
-        let best = Best { ..trial.best };
         Some(TrialView {
             trial: trial_ref,
+            state: brief.state,
+            attempts: brief.attempts,
+            failures: brief.failures,
+            interruptions: brief.interruptions,
+            epoch: brief.epoch,
+            step: brief.step,
+            total_steps: brief.total_steps,
+            objective: known(trial.objective),
+            best: brief.best,
+            place: self.state.place_of(trial),
+            checkpoints: State::checkpoints(sweep, trial),
+            retry_at: (trial.retry_at != Time(0)).then_some(trial.retry_at),
+            seconds: brief.seconds,
+            last_failure: failure.and_then(|failure| self.state.failure_view(failure)),
+        })
+    }
+
+    /// The brief part of [`Self::trial`].
+    #[must_use]
+    pub fn trial_brief(&self, trial_ref: TrialRef) -> Option<TrialBrief> {
+        let sweep = self.state.sweep(trial_ref.sweep)?;
+        let state = sweep.state_of(trial_ref.number)?;
+        let unopened = Trial::new(state);
+        let trial = sweep.trials.get(trial_ref.number).unwrap_or(&unopened);
+        Some(TrialBrief {
             state,
             attempts: trial.attempts,
             failures: trial.failures,
@@ -175,13 +193,8 @@ impl Engine {
             epoch: Epoch(trial.epoch),
             step: trial.step,
             total_steps: (trial.total_steps > 0).then_some(trial.total_steps),
-            objective: known(trial.objective),
-            best: known(best.value).map(|_| best),
-            place: self.state.place_of(trial),
-            checkpoints: State::checkpoints(sweep, trial),
-            retry_at: (trial.retry_at != Time(0)).then_some(trial.retry_at),
+            best: known(trial.best.value).map(|_| trial.best),
             seconds: trial.seconds,
-            last_failure: failure.and_then(|failure| self.state.failure_view(failure)),
         })
     }
 

@@ -236,6 +236,29 @@ pub struct TrialView {
     pub last_failure: Option<FailureView>,
 }
 
+/// The part of a trial that tables show and that is had without allocating: what a look at many trials takes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TrialBrief {
+    /// Its state.
+    pub state: TrialState,
+    /// Attempts that started.
+    pub attempts: u32,
+    /// Attempts that failed.
+    pub failures: u32,
+    /// Attempts that were interrupted: no failures.
+    pub interruptions: u32,
+    /// Epoch of its newest lease; 0 before the first.
+    pub epoch: Epoch,
+    /// Last step that was reported.
+    pub step: u64,
+    /// Steps at the end, where known.
+    pub total_steps: Option<u64>,
+    /// The best value of the objective that it reported.
+    pub best: Option<Best>,
+    /// Seconds of training, all attempts together.
+    pub seconds: f64,
+}
+
 /// A device of a worker and what it has to do.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeviceView {

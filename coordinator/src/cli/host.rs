@@ -6,6 +6,7 @@ use super::{error::io_problem, out};
 use crate::{
     data::sets::SetStore,
     error::{Code, Problem},
+    http::HttpAddress,
     server::Coordinator,
     store::StoreOptions,
 };
@@ -19,16 +20,17 @@ const LOG_VARIABLE: &str = "SPOTSWEEP_LOG";
 /// A coordinator at work.
 pub(crate) struct Host {
     url: String,
+    page_url: Option<String>,
     stop: oneshot::Sender<()>,
     running: JoinHandle<Result<(), Problem>>,
 }
 
 impl Host {
-    /// Opens `dir` and serves it on `listen`.
+    /// Opens `dir` and serves it on `listen`, and the web page at `page`.
     ///
     /// # Errors
-    /// If another coordinator has the folder, it is damaged, or the address cannot be had.
-    pub(crate) async fn open(dir: &Path, listen: SocketAddr) -> Result<Self, Problem> {
+    /// If another coordinator has the folder, it is damaged, or an address cannot be had.
+    pub(crate) async fn open(dir: &Path, listen: SocketAddr, page: HttpAddress) -> Result<Self, Problem> {
         let owned = dir.to_owned();
         // Replaying a long journal takes seconds.
         let opened =
@@ -41,19 +43,26 @@ impl Host {
             Ok(place) => coordinator.with_data_store(place),
             Err(_) => coordinator,
         };
-        let running = coordinator.serve(listen).await?;
-        let url = running.url.clone();
+        let running = coordinator.serve(listen, page).await?;
+        let (url, page_url) = (running.url.clone(), running.page_url.clone());
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(running.run(async {
             let _sender_gone = stopped.await;
         }));
-        Ok(Self { url, stop, running })
+        Ok(Self { url, page_url, stop, running })
     }
 
     /// Where it listens.
     #[must_use]
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Says where the web page is, if anywhere.
+    pub(crate) fn say_page(&self) {
+        if let Some(url) = &self.page_url {
+            out::say(&format!("web page at {url}"));
+        }
     }
 
     /// Waits until it ends by itself, which it does only when it cannot go on.

@@ -18,6 +18,7 @@ mod explain;
 #[cfg(test)]
 mod fixtures;
 mod host;
+mod http;
 mod interrupts;
 mod local;
 mod ls;

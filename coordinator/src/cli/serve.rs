@@ -3,6 +3,7 @@
 use super::{
     error::{Ending, Outcome},
     host::{self, Host},
+    http::{self, HttpArgs},
     interrupts::Interrupts,
     out::{self, Out},
 };
@@ -25,13 +26,11 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: PathBuf,
     /// Where to listen
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7077", value_parser = address)]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7077", value_parser = http::address)]
     pub(crate) listen: SocketAddr,
-}
-
-fn address(text: &str) -> Result<SocketAddr, String> {
-    let text = text.strip_prefix("http://").unwrap_or(text).replace("localhost:", "127.0.0.1:");
-    text.parse().map_err(|_| "it looks like 127.0.0.1:7077".to_owned())
+    /// The web page.
+    #[command(flatten)]
+    pub(crate) http: HttpArgs,
 }
 
 /// Runs it until it is told to end.
@@ -41,11 +40,12 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 pub(crate) async fn run(args: ServeArgs) -> Outcome {
     host::log_to_stderr()?;
     let mut stop = Interrupts::listen()?;
-    let mut host = Host::open(&args.dir, args.listen).await?;
+    let mut host = Host::open(&args.dir, args.listen, args.http.address()).await?;
     let mut data = Out::stdout();
     data.line(host.url())?;
     data.flush()?;
     out::say(&format!("serving {} at {}", args.dir.display(), host.url()));
+    host.say_page();
     tokio::select! {
         ended = host.ended() => ended?,
         () = stop.next() => {
@@ -57,17 +57,4 @@ pub(crate) async fn run(args: ServeArgs) -> Outcome {
         }
     }
     Ok(Ending::Well)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_may_be_written_as_people_do() {
-        for text in ["127.0.0.1:7077", "http://127.0.0.1:7077", "localhost:7077"] {
-            assert_eq!(address(text).unwrap().to_string(), "127.0.0.1:7077");
-        }
-        assert!(address("7077").is_err());
-    }
 }

@@ -5,13 +5,11 @@ use crate::{
     data::sets::SetStore,
     driver::Handle,
     error::{Code, Problem, chain},
-    queries::{Found, Queries},
+    orders::{self, refused},
+    queries::Queries,
 };
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
-use spotsweep_engine::{
-    Refusal, Reply, TrialRef,
-    event::{Command, Target},
-};
+use spotsweep_engine::{Reply, event::Command};
 use spotsweep_proto::{datasets::DataSets, spec};
 use spotsweep_wire::v1::{self, control_server::Control};
 use std::{pin::Pin, sync::Arc};
@@ -73,28 +71,9 @@ impl ControlService {
     }
 
     async fn control(&self, request: v1::ControlRequest, command: Command) -> Answer<v1::ControlResponse> {
-        let Found { sweep, number } = self.queries.find(&request.target).await?;
-        let target = match number {
-            Some(number) => Target::Trial(TrialRef { sweep: sweep.id, number }),
-            None => Target::Sweep(sweep.id),
-        };
-        match self.handle()?.control(target, command).await?.map_err(|refusal| refused(&refusal))? {
-            Reply::Done { trials } => Ok(Response::new(v1::ControlResponse { trials: u64::from(trials) })),
-            Reply::Submitted { .. } => {
-                Err(Problem::new(Code::Internal, "an answer to another question").into())
-            }
-        }
+        let trials = orders::carry_out(&self.queries, self.handle()?, &request.target, command).await?;
+        Ok(Response::new(v1::ControlResponse { trials }))
     }
-}
-
-fn refused(refusal: &Refusal) -> Problem {
-    let code = match refusal {
-        Refusal::NoSweep => Code::NoSuchSweep,
-        Refusal::NoTrial { .. } => Code::NoSuchTrial,
-        Refusal::Ended { .. } => Code::AlreadyEnded,
-        Refusal::TooManySweeps { .. } => Code::TooManySweeps,
-    };
-    Problem::new(code, refusal.to_string())
 }
 
 #[tonic::async_trait]

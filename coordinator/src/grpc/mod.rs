@@ -4,7 +4,7 @@ pub mod control;
 pub mod from_worker;
 mod rendezvous;
 mod to_worker;
-mod watch;
+pub(crate) mod watch;
 pub mod worker;
 
 use control::ControlService;

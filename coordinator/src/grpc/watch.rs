@@ -218,7 +218,8 @@ impl Watcher {
     }
 }
 
-fn sweep_of(record: &Record) -> SweepId {
+/// The sweep of which a record tells.
+pub(crate) fn sweep_of(record: &Record) -> SweepId {
     match record {
         Record::Sweep { sweep, .. } | Record::SweepState { sweep, .. } | Record::Trials { sweep, .. } => {
             *sweep
@@ -269,7 +270,7 @@ fn row(
 }
 
 /// A line about an attempt that ended before its trial did.
-fn interruption(end: &AttemptEnd, step: u64) -> Option<String> {
+pub(crate) fn interruption(end: &AttemptEnd, step: u64) -> Option<String> {
     Some(match end {
         AttemptEnd::Finished | AttemptEnd::Revoked { .. } => return None,
         AttemptEnd::Failed { message, .. } => {

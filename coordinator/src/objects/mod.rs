@@ -5,7 +5,8 @@
 //! the BLAKE3 of their content (`spotsweep_proto::checkpoint`).
 
 use crate::error::{Code, Problem};
-use futures::TryStreamExt as _;
+use bytes::Bytes;
+use futures::{Stream, TryStreamExt as _};
 use object_store::{ObjectStoreExt as _, local::LocalFileSystem, path::Path as ObjectPath};
 use spotsweep_proto::{
     checkpoint::{MANIFEST_BYTES, Manifest, ManifestError, Part, object_path},
@@ -165,6 +166,38 @@ impl Objects {
         Ok(checkpoint)
     }
 
+    /// The content of one part, piece by piece. The last piece comes only once the content has proved to be what its
+    /// digest names; else an error comes in its place, so that nobody ends up with a damaged part unawares.
+    ///
+    /// # Errors
+    /// When it cannot be opened; a piece, when it cannot be read or the content is damaged.
+    pub async fn stream(
+        &self,
+        part: Part,
+    ) -> Result<impl Stream<Item = Result<Bytes, ObjectError>> + Send + use<>, ObjectError> {
+        let failed = move |source| ObjectError::Store { digest: part.digest, source };
+        let content = self.store.get(&path_of(&part.digest)).await.map_err(failed)?.into_stream();
+        let state = Verified { content, hasher: blake3::Hasher::new(), bytes: 0, held: None, ended: false };
+        Ok(futures::stream::try_unfold(state, move |mut state| async move {
+            while !state.ended {
+                let Some(piece) = state.content.try_next().await.map_err(failed)? else {
+                    state.ended = true;
+                    let found = Digest(*state.hasher.finalize().as_bytes());
+                    if found != part.digest || state.bytes != part.bytes {
+                        return Err(ObjectError::Damaged { wanted: part.digest, found, bytes: state.bytes });
+                    }
+                    return Ok(state.held.take().map(|last| (last, state)));
+                };
+                state.bytes += piece.len() as u64;
+                state.hasher.update(&piece);
+                if let Some(before) = state.held.replace(piece) {
+                    return Ok(Some((before, state)));
+                }
+            }
+            Ok(None)
+        }))
+    }
+
     async fn copy(
         &self,
         part: Part,
@@ -204,6 +237,16 @@ impl Objects {
             }
         }
     }
+}
+
+/// A part on its way out.
+struct Verified<S> {
+    content: S,
+    hasher: blake3::Hasher,
+    bytes: u64,
+    /// The newest piece, until there is a next or the content is verified.
+    held: Option<Bytes>,
+    ended: bool,
 }
 
 fn path_of(digest: &Digest) -> ObjectPath {
@@ -258,6 +301,31 @@ mod tests {
         assert_eq!(std::fs::read(&target).unwrap(), b"older");
         let left = std::fs::read_dir(folder.path()).unwrap().count();
         assert_eq!(left, 2, "no temporary file is left");
+    }
+
+    #[tokio::test]
+    async fn a_streamed_part_ends_only_if_it_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let objects = Objects::open(&folder.path().join("objects")).unwrap();
+        let large: Vec<u8> = (0..1 << 20).map(|n: u32| n.to_le_bytes()[1]).collect();
+        let part = put(&objects, &large).await;
+        let pieces: Vec<Bytes> = objects.stream(part).await.unwrap().try_collect().await.unwrap();
+        assert_eq!(pieces.concat(), large);
+        let stored = folder.path().join("objects").join(object_path(&part.digest));
+        let mut damaged = large.clone();
+        damaged[3] ^= 1;
+        std::fs::write(&stored, &damaged).unwrap();
+        let mut stream = Box::pin(objects.stream(part).await.unwrap());
+        let mut came = 0;
+        let error = loop {
+            match stream.try_next().await {
+                Ok(Some(piece)) => came += piece.len(),
+                Ok(None) => panic!("a damaged part ended in order"),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, ObjectError::Damaged { .. }), "{error:?}");
+        assert!(came < large.len(), "the last piece is kept back");
     }
 
     #[tokio::test]

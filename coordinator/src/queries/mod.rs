@@ -2,6 +2,7 @@
 //!
 //! Owns the joining of what the engine knows with what the history knows. It must not change anything.
 
+pub mod board;
 pub mod messages;
 
 use crate::{
@@ -95,7 +96,11 @@ impl Queries {
         }
     }
 
-    async fn read<R: Send + 'static>(
+    /// Reads the history, on a thread that may wait for the disk.
+    ///
+    /// # Errors
+    /// The history cannot be read.
+    pub async fn read<R: Send + 'static>(
         &self,
         read: impl FnOnce(&History) -> Result<R, crate::store::StoreError> + Send + 'static,
     ) -> Result<R, Problem> {

@@ -160,27 +160,47 @@ impl History {
     /// # Errors
     /// [`StoreError`].
     pub fn attempts(&self, trial: TrialRef) -> Result<Vec<AttemptRow>, StoreError> {
-        let sql =
-            "SELECT epoch, ended, body FROM attempts WHERE sweep = ? AND number = ? ORDER BY epoch, ended";
-        let mut found: Vec<AttemptRow> = Vec::new();
+        let range = trial.number..trial.number.saturating_add(1);
+        Ok(self.attempts_of(trial.sweep, range)?.into_iter().map(|(_, attempt)| attempt).collect())
+    }
+
+    /// Attempts of the trials in `range`, by ascending number and epoch.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn attempts_of(
+        &self,
+        sweep: SweepId,
+        range: Range<u32>,
+    ) -> Result<Vec<(u32, AttemptRow)>, StoreError> {
+        let sql = "SELECT number, epoch, ended, body FROM attempts
+            WHERE sweep = ? AND number >= ? AND number < ? ORDER BY number, epoch, ended";
+        let mut found: Vec<(u32, AttemptRow)> = Vec::new();
         for source in &self.sources {
-            source.read(sql, (trial.sweep.0, trial.number), |_, row| {
-                let (epoch, ended): (u64, u64) = (row.get(0)?, row.get(1)?);
-                let key = [u64::from(trial.sweep.0), u64::from(trial.number), epoch, ended];
-                let record = decode(&body(row, 2, &key)?)?;
+            source.read(sql, (sweep.0, range.start, range.end), |_, row| {
+                let (number, epoch, ended): (u32, u64, u64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                let key = [u64::from(sweep.0), u64::from(number), epoch, ended];
+                let record = decode(&body(row, 3, &key)?)?;
                 let epoch = Epoch(epoch);
-                let slot = match found.iter_mut().position(|attempt| attempt.epoch == epoch) {
-                    Some(slot) => slot,
-                    None => {
-                        found.push(AttemptRow { epoch, started: None, ended: None });
-                        found.len() - 1
+                // Rows of one attempt follow each other, except where the overlay holds its end.
+                let key = (number, epoch);
+                let slot = match found.last() {
+                    Some((number, last)) if (*number, last.epoch) == key => Some(found.len() - 1),
+                    Some((number, last)) if (*number, last.epoch) < key => None,
+                    Some(_) | None => {
+                        found.iter().position(|(number, attempt)| (*number, attempt.epoch) == key)
                     }
                 };
+                let slot = slot.unwrap_or_else(|| {
+                    found.push((number, AttemptRow { epoch, started: None, ended: None }));
+                    found.len() - 1
+                });
+                let attempt = &mut found[slot].1;
                 match record {
-                    Record::AttemptStarted { attempt, worker, device, step, at, .. } => {
-                        found[slot].started = Some((attempt, worker, device, step, at));
+                    Record::AttemptStarted { attempt: nth, worker, device, step, at, .. } => {
+                        attempt.started = Some((nth, worker, device, step, at));
                     }
-                    Record::AttemptEnded { end, step, at, .. } => found[slot].ended = Some((end, step, at)),
+                    Record::AttemptEnded { end, step, at, .. } => attempt.ended = Some((end, step, at)),
                     Record::Sweep { .. }
                     | Record::Point { .. }
                     | Record::Trial { .. }
@@ -191,7 +211,39 @@ impl History {
                 Ok(())
             })?;
         }
-        found.sort_by_key(|attempt| attempt.epoch);
+        found.sort_by_key(|(number, attempt)| (*number, attempt.epoch));
+        Ok(found)
+    }
+
+    /// One metric of a trial by step, at most the first `most` points.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn curve(
+        &self,
+        trial: TrialRef,
+        metric: &MetricName,
+        most: usize,
+    ) -> Result<Vec<(u64, f64)>, StoreError> {
+        let sql = "SELECT step, body FROM points WHERE sweep = ? AND number = ? ORDER BY step LIMIT ?";
+        let mut found = Vec::new();
+        for source in &self.sources {
+            // The name of an id never changes, so that names are compared once an id, not once a point.
+            let mut wanted: Option<u32> = None;
+            source.read(sql, (trial.sweep.0, trial.number, most), |names, row| {
+                for point in stored_points(trial, row)? {
+                    for (id, value) in point.metrics {
+                        if wanted.is_none() && names.get(id)? == *metric {
+                            wanted = Some(id);
+                        }
+                        if wanted == Some(id) && found.len() < most {
+                            found.push((point.step, value));
+                        }
+                    }
+                }
+                Ok(())
+            })?;
+        }
         Ok(found)
     }
 }

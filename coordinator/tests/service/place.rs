@@ -2,6 +2,7 @@
 
 use spotsweep_coordinator::{
     Problem,
+    http::HttpAddress,
     server::{Coordinator, Running},
     store::StoreOptions,
 };
@@ -15,6 +16,8 @@ use tonic::transport::Channel;
 pub(crate) struct Place {
     folder: TempDir,
     pub(crate) url: String,
+    /// Where the web page is, without the slash at its end.
+    pub(crate) page: String,
     stop: Option<oneshot::Sender<()>>,
     running: Option<JoinHandle<Result<(), Problem>>>,
 }
@@ -27,7 +30,7 @@ impl Place {
 
     pub(crate) async fn start_with(options: StoreOptions) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut place = Self { folder, url: String::new(), stop: None, running: None };
+        let mut place = Self { folder, url: String::new(), page: String::new(), stop: None, running: None };
         place.restart(options).await;
         place
     }
@@ -40,10 +43,12 @@ impl Place {
     pub(crate) async fn restart(&mut self, options: StoreOptions) {
         let running: Running = Coordinator::open(&self.dir(), &options)
             .unwrap()
-            .serve("127.0.0.1:0".parse().unwrap())
+            .serve("127.0.0.1:0".parse().unwrap(), HttpAddress::Free { usual: false })
             .await
             .unwrap();
         self.url = running.url.clone();
+        let page = running.page_url.as_deref().expect("a page is served");
+        self.page = page.trim_end_matches('/').to_owned();
         let (stop, stopped) = oneshot::channel::<()>();
         self.stop = Some(stop);
         self.running = Some(tokio::spawn(running.run(async {

@@ -4,7 +4,7 @@ use crate::{
     agent::{Agent, hello},
     place::{Place, nothing, submission},
 };
-use spotsweep_coordinator::{Code, Problem, server::Coordinator, store::StoreOptions};
+use spotsweep_coordinator::{Code, Problem, http::HttpAddress, server::Coordinator, store::StoreOptions};
 use spotsweep_wire::v1::{self, from_worker, to_worker};
 
 fn code(status: tonic::Status) -> Code {
@@ -74,6 +74,6 @@ async fn a_second_coordinator_on_the_folder_is_told_who_has_it() {
 async fn an_address_that_strangers_reach_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let coordinator = Coordinator::open(folder.path(), &StoreOptions::default()).unwrap();
-    let problem = coordinator.serve("0.0.0.0:0".parse().unwrap()).await.err().unwrap();
+    let problem = coordinator.serve("0.0.0.0:0".parse().unwrap(), HttpAddress::Off).await.err().unwrap();
     assert_eq!(problem.code, Code::NotLoopback);
 }

@@ -68,6 +68,8 @@ codes! {
     NoSuchTrial = "no_such_trial", NotFound, 404, 3;
     /// The trial keeps no checkpoint (of the kind asked for).
     NoCheckpoint = "no_checkpoint", NotFound, 404, 3;
+    /// There is nothing at that path of the HTTP API or the web page.
+    NoSuchPath = "no_such_path", NotFound, 404, 3;
     /// There is no coordinator's folder there.
     NoFolder = "no_folder", NotFound, 404, 3;
     /// It has ended, so nothing can be done to it.
@@ -78,6 +80,10 @@ codes! {
     ProtocolMismatch = "protocol_mismatch", FailedPrecondition, 409, 4;
     /// A worker or watcher does not read what it is sent.
     TooSlow = "too_slow", ResourceExhausted, 429, 4;
+    /// Who asks may not: a page of another origin, or under a name that is not this machine's.
+    Forbidden = "forbidden", PermissionDenied, 403, 4;
+    /// As many follow the coordinator's events as may.
+    TooManyWatchers = "too_many_watchers", ResourceExhausted, 429, 4;
     /// The coordinator is not there or does not answer.
     Unreachable = "unreachable", Unavailable, 503, 5;
     /// The coordinator is going down.

@@ -93,9 +93,11 @@ impl Ledger {
         let overtaken = self.epochs.get(&trial).is_some_and(|newest| *newest > epoch);
         let least = self.handed_over.get(&trial).copied().unwrap_or(0);
         self.begun.insert((trial, epoch));
-        ensure(overtaken || step + REPORT_STEPS >= least, "no more is lost than since the last checkpoint", || {
-            format!("the gang of {trial} {epoch} begins from step {step}; step {least} was handed over")
-        })
+        ensure(
+            overtaken || step + REPORT_STEPS >= least,
+            "no more is lost than since the last checkpoint",
+            || format!("the gang of {trial} {epoch} begins from step {step}; step {least} was handed over"),
+        )
     }
 
     /// The coordinator would resume from this step, and that is durable. `anew`: the checkpoint before turned out

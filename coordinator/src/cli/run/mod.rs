@@ -13,6 +13,7 @@ mod progress;
 use super::{
     error::{CliError, Ending, Outcome},
     host::{self, Host},
+    http::HttpArgs,
     interrupts::Interrupts,
     ls, out, results,
     rows::Format,
@@ -70,6 +71,9 @@ pub(crate) struct RunArgs {
     /// Start over; the folder's results so far are kept in DIR.1, DIR.2, ...
     #[arg(long)]
     pub(crate) new: bool,
+    /// The web page.
+    #[command(flatten)]
+    pub(crate) http: HttpArgs,
 }
 
 /// Runs it.
@@ -86,7 +90,8 @@ pub(crate) async fn run(args: RunArgs) -> Outcome {
     }
     let mut stop = Interrupts::listen()?;
     host::log_to_file(&dir.join("logs").join("coordinator.log"))?;
-    let host = Host::open(&dir, FREE_PORT).await?;
+    let host = Host::open(&dir, FREE_PORT, args.http.address()).await?;
+    host.say_page();
     let outcome = with_coordinator(&args, &file, &dir, host.url(), &mut stop).await;
     let closed = host.close().await;
     let ending = outcome?;

@@ -1,0 +1,106 @@
+use super::*;
+use spotsweep_engine::{
+    SweepId, Time,
+    action::TrialState,
+    views::{Best, Counts, SweepState},
+};
+use spotsweep_proto::{
+    ids::{DeviceName, Epoch, MetricName, WorkerName},
+    spec::parse,
+};
+
+fn board() -> Board {
+    let spec = parse(
+        b"{name: a, method: grid, metric: {name: val_loss, goal: minimize}, parameters: {dropout: \
+          {values: [0.1, 0.2, 0.3, 0.4]}, model: {value: mlp}}, train: {data: mnist}}",
+        "a.yaml",
+    )
+    .unwrap();
+    let values = [Some(0.5), None, Some(f64::NAN), Some(0.25)];
+    let rows = (0..4u32).zip(values).map(|(number, value)| {
+        let brief = TrialBrief {
+            state: if value.is_some() { TrialState::Completed } else { TrialState::Running },
+            attempts: 1,
+            failures: 0,
+            interruptions: number,
+            epoch: Epoch(1),
+            step: 10 * u64::from(number),
+            total_steps: Some(30),
+            best: value.filter(|value| !value.is_nan()).map(|value| Best { value, step: 1 }),
+            seconds: 1.0,
+        };
+        let attempt = AttemptRow {
+            epoch: Epoch(1),
+            started: Some((1, WorkerName::new("w").unwrap(), DeviceName::new("cpu").unwrap(), 0, Time(1))),
+            ended: Some((spotsweep_engine::action::AttemptEnd::Finished, 1, Time(100 - u64::from(number)))),
+        };
+        let name = MetricName::new("val_loss").unwrap();
+        Arc::new(Row {
+            number,
+            brief,
+            params: spec.assignment(number),
+            metrics: value.map(|value| (name, value)).into_iter().collect(),
+            weights_digest: None,
+            device: None,
+            attempts: vec![attempt],
+        })
+    });
+    let rows = rows.collect();
+    let sweep = SweepView {
+        id: SweepId(0),
+        name: spec.name.clone(),
+        spec: Arc::new(spec),
+        state: SweepState::Running,
+        submitted_at: Time(0),
+        ended_at: None,
+        trials: 4,
+        counts: Counts::default(),
+        leases: 0,
+        best: None,
+        target_reached: false,
+        stale_reports: 0,
+    };
+    Board::new(sweep, rows)
+}
+
+fn numbers(filter: &str, sort: &str) -> Vec<u32> {
+    let board = board();
+    let rows = Selection::parse(&board, filter, sort).unwrap().apply(&board);
+    rows.iter().map(|row| row.number).collect()
+}
+
+#[test]
+fn rows_without_a_value_come_last_in_either_order() {
+    assert_eq!(numbers("", ""), [3, 0, 1, 2]);
+    assert_eq!(numbers("", "-val_loss"), [0, 3, 1, 2]);
+    assert_eq!(numbers("", "-dropout"), [3, 2, 1, 0]);
+    assert_eq!(numbers("", "number"), [0, 1, 2, 3]);
+}
+
+#[test]
+fn a_filter_compares_numbers_as_numbers_and_text_as_text() {
+    assert_eq!(numbers("dropout=0.10", "number"), [0]);
+    assert_eq!(numbers("dropout>=0.2;dropout<0.4", "number"), [1, 2]);
+    assert_eq!(numbers("state=running|failed", "number"), [1]);
+    assert_eq!(numbers("state!=running", "number"), [0, 2, 3]);
+    assert_eq!(numbers("model~ML", "number"), [0, 1, 2, 3]);
+    assert_eq!(numbers("metrics.val_loss<=0.3", "number"), [3]);
+    assert_eq!(numbers("val_loss>0", "number"), [0, 3], "NaN is above nothing");
+}
+
+#[test]
+fn a_filter_that_makes_no_sense_is_refused_with_what_there_is() {
+    let board = board();
+    for filter in ["x", "nothing=1", "dropout<soon", "=1", &"a=1;".repeat(40), &"x".repeat(9000)] {
+        let error = Selection::parse(&board, filter, "").unwrap_err();
+        assert_eq!(error.code, Code::BadRequest, "{filter}");
+    }
+    let error = Selection::parse(&board, "", "learning").unwrap_err();
+    assert!(error.hint.contains("dropout") && error.hint.contains("val_loss"), "{error:?}");
+}
+
+#[test]
+fn the_best_so_far_only_gets_better_in_order_of_time() {
+    let curve: Vec<_> = board().best_so_far().iter().map(|point| (point.number, point.value)).collect();
+    assert_eq!(curve, [(3, 0.25)], "trial 3 ended first and is the best");
+}
