@@ -15,8 +15,9 @@ mod data;
 mod doctor;
 mod error;
 mod explain;
+mod export;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 mod host;
 mod interrupts;
 mod local;
@@ -36,7 +37,7 @@ mod submit;
 mod sweep_file;
 mod table;
 mod target;
-mod text;
+pub(crate) mod text;
 mod transport;
 mod trial;
 mod watch;
@@ -85,6 +86,8 @@ pub(crate) enum Command {
     Results(results::ResultsArgs),
     /// Print what a trial reported, step by step
     Metrics(metrics::MetricsArgs),
+    /// Write a sweep as CSV, JSON, Parquet, or for TensorBoard or MLflow
+    Export(export::ExportArgs),
     /// Say why a trial waits, moved, stopped or failed
     Explain(explain::ExplainArgs),
     /// List workers
@@ -129,6 +132,7 @@ fn dispatch(command: Command) -> Outcome {
         Command::Watch(args) => wait(watch::run(args)),
         Command::Results(args) => wait(results::run(args)),
         Command::Metrics(args) => wait(metrics::run(args)),
+        Command::Export(args) => wait(export::run(args)),
         Command::Explain(args) => wait(explain::run(args)),
         Command::Workers(args) => wait(workers::run(args)),
         Command::Checkpoint(args) => wait(checkpoint::run(args)),
