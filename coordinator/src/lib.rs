@@ -1,7 +1,7 @@
 //! The coordinator: everything around the pure engine.
 //!
 //! `driver` is the one loop (receive, journal, step, perform), `store` the journal and the history, `grpc` the
-//! services, `cli` the command line, `export` what other programs read, `http` what the web page shares, `data` the data sets on this machine, `queries` what clients are shown, `objects` the checkpoints' store, `server` all of it together.
+//! services, `cli` the command line, `export` what other programs read, `report` a sweep on a page, `http` what the web page shares, `data` the data sets on this machine, `queries` what clients are shown, `objects` the checkpoints' store, `server` all of it together.
 //! Decisions belong to `spotsweep-engine`, never here.
 
 pub mod cli;
@@ -13,6 +13,7 @@ pub mod grpc;
 pub mod http;
 pub mod objects;
 pub mod queries;
+mod report;
 pub mod server;
 pub mod store;
 

@@ -3,11 +3,13 @@
 SPOTSWEEP_PROGRAMS names the folder of the programs. Everything happens in a temporary folder and on loopback.
 """
 
+import glob
 import json
 import logging
 import math
 import os
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -30,7 +32,7 @@ parameters:
   momentum: {values: [0.0, 0.9]}
 train: {model: softmax, data: synthetic, steps: 120, seed: 3}
 checkpoint: {every_steps: 50, keep_last: 1}
-retry: {max_failures: 0}
+retry: {max_failures: 1}
 """
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -63,6 +65,7 @@ Curve = List[Tuple[int, bytes]]
 
 class Exports(unittest.TestCase):
     folder: str
+    dir: str
     results: List[Dict[str, Any]]
     curves: Dict[int, Dict[str, Curve]]
 
@@ -128,8 +131,8 @@ class Exports(unittest.TestCase):
         import pandas
 
         to = self.export("csv")
-        read = lambda name: pandas.read_csv(os.path.join(to, name), float_precision="round_trip", parse_dates=["at"] if name == "points.csv" else None)
-        trials, points = read("trials.csv"), read("points.csv")
+        trials = pandas.read_csv(os.path.join(to, "trials.csv"), float_precision="round_trip")
+        points = pandas.read_csv(os.path.join(to, "points.csv"), float_precision="round_trip", parse_dates=["at"])
         self.assertEqual(str(points["at"].dt.tz), "UTC")
         self.compare_tables(trials, points)
 
@@ -149,11 +152,12 @@ class Exports(unittest.TestCase):
         to = self.export("json")
         with open(os.path.join(to, "manifest.json")) as file:
             manifest = json.load(file)
-        read = lambda name: lines(open(os.path.join(to, name)).read())
-        trials, points = read("trials.jsonl"), read("points.jsonl")
+        with open(os.path.join(to, "trials.jsonl")) as one, open(os.path.join(to, "points.jsonl")) as other:
+            trials, points = lines(one.read()), lines(other.read())
         self.assertEqual(manifest["files"]["trials.jsonl"]["lines"], len(trials))
         self.assertEqual(manifest["files"]["points.jsonl"]["lines"], len(points))
-        self.assertEqual(manifest["sweep"]["counts"], {"completed": 3, "diverged": 1})
+        counts = manifest["sweep"]["counts"]
+        self.assertEqual({state: count for state, count in counts.items() if count}, {"completed": 3, "diverged": 1})
         for trial, expected in zip(trials, self.results):
             curve: Dict[str, Curve] = {}
             for point in points:
@@ -219,16 +223,30 @@ class Exports(unittest.TestCase):
     def test_a_server_of_mlflow_has_every_value_once_also_when_told_twice(self) -> None:
         url = self.server("sqlite:///" + os.path.join(self.folder, "mlflow.db"))
         for _ in range(2):
-            spotsweep("export", "exported", "--as", "mlflow", "--to", url, "--dir", self.dir)
+            self.tell(url)
             self.compare_mlflow(url)
+
+    def test_a_server_is_told_the_rest_after_a_kill_and_nothing_again(self) -> None:
+        # On files, a server keeps what it is told twice.
+        store = os.path.join(self.folder, "store")
+        url = self.server(store)
+        command = [os.path.join(PROGRAMS, "spotsweep"), "export", "--as", "mlflow", "--to", url, "--dir", self.dir]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+            while child.poll() is None and not glob.glob(os.path.join(store, "*", "*", "metrics", "*")):
+                pass
+            child.kill()
+        for _ in range(2):
+            self.tell(url)
+            self.compare_mlflow(url)
+
+    def tell(self, url: str) -> None:
+        spotsweep("export", "exported", "--as", "mlflow", "--to", url, "--dir", self.dir)
 
     def server(self, store: str) -> str:
         """Starts a server of MLflow on a free port and ends it with the test."""
-        log = open(os.path.join(self.folder, "server.log"), "w+")
+        log = tempfile.TemporaryFile("w+")
         self.addCleanup(log.close)
         # Its own choice of a free port would not be told: one is taken, and given back just before.
-        import socket
-
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]

@@ -26,6 +26,7 @@ mod metrics;
 mod models;
 mod order;
 mod out;
+mod report;
 mod results;
 mod rows;
 mod run;
@@ -39,7 +40,7 @@ mod table;
 mod target;
 pub(crate) mod text;
 mod transport;
-mod trial;
+pub(crate) mod trial;
 mod watch;
 mod workers;
 
@@ -88,6 +89,8 @@ pub(crate) enum Command {
     Metrics(metrics::MetricsArgs),
     /// Write a sweep as CSV, JSON, Parquet, or for TensorBoard or MLflow
     Export(export::ExportArgs),
+    /// Write a sweep as one page: what was searched, what is best, what made the difference
+    Report(report::ReportArgs),
     /// Say why a trial waits, moved, stopped or failed
     Explain(explain::ExplainArgs),
     /// List workers
@@ -133,6 +136,7 @@ fn dispatch(command: Command) -> Outcome {
         Command::Results(args) => wait(results::run(args)),
         Command::Metrics(args) => wait(metrics::run(args)),
         Command::Export(args) => wait(export::run(args)),
+        Command::Report(args) => wait(report::run(args)),
         Command::Explain(args) => wait(explain::run(args)),
         Command::Workers(args) => wait(workers::run(args)),
         Command::Checkpoint(args) => wait(checkpoint::run(args)),

@@ -15,7 +15,7 @@ pub(crate) mod parquet;
 mod spool;
 pub(crate) mod tensorboard;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub(crate) use folder::Staging;
 
