@@ -5,6 +5,7 @@
 //!
 //! `bench [--quick] [--only WORD] [--json FILE]`
 
+mod export;
 mod figures;
 mod latency;
 mod memory;
@@ -59,6 +60,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("recovery") {
         recovery::recovery(scale, &runtime, &mut figures)?;
+    }
+    if wanted("export") {
+        export::points_per_second(scale, &runtime, &mut figures)?;
     }
     drop(runtime);
     if wanted("training") {

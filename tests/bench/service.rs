@@ -69,6 +69,11 @@ impl Service {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// The coordinator's folder.
+    pub(crate) fn dir(&self) -> std::path::PathBuf {
+        self.folder.path().join("dir")
+    }
+
     /// A client.
     pub(crate) async fn client(&self) -> anyhow::Result<ControlClient<Channel>> {
         Ok(ControlClient::connect(self.url()).await?)

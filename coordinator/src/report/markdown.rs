@@ -113,7 +113,7 @@ pub(super) fn importance_source(story: &Story) -> String {
 pub(super) fn repeat(story: &Story) -> (String, String) {
     let how = format!(
         "Run the sweep file again with spotsweep {}: the specification below, of digest {}, holds every choice, seeds \
-         included. On the same kind of device a trial ends with the same bits; its weights_digest (`spotsweep results --format json`) tells.",
+         included. On the same kind of device a trial ends with the same bits; its weights digest, in the results, tells.",
         env!("CARGO_PKG_VERSION"),
         story.sweep.spec_digest
     );
@@ -122,32 +122,14 @@ pub(super) fn repeat(story: &Story) -> (String, String) {
     (how, shown.join("\n"))
 }
 
-/// Text that is no markup: all that CommonMark and tables give a meaning gets a backslash.
+/// Text that is no markup: all that CommonMark, tables and links without brackets give a meaning gets a backslash.
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if matches!(
-            c,
-            '\\' | '`'
-                | '*'
-                | '_'
-                | '{'
-                | '}'
-                | '['
-                | ']'
-                | '<'
-                | '>'
-                | '('
-                | ')'
-                | '#'
-                | '!'
-                | '|'
-                | '~'
-                | '&'
-                | '$'
-                | '@'
-                | ':'
-        ) {
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        let list = out.is_empty() && matches!(c, '-' | '+' | '=');
+        let link = c == ':' && rest.peek() == Some(&'/');
+        if list || link || "\\`*_{}[]<>#!|~&$@".contains(c) {
             out.push('\\');
         }
         out.push(c);
