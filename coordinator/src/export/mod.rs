@@ -17,6 +17,7 @@ pub(crate) mod tensorboard;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub(crate) use crate::cli::text::not_finite;
 pub(crate) use folder::Staging;
 
 /// What is exported.
@@ -70,17 +71,6 @@ pub(crate) const EPOCH: &str = "epoch";
 /// The name under which TensorBoard and MLflow know a metric of points.
 pub(crate) fn point_name(metric: &str) -> std::borrow::Cow<'_, str> {
     if metric == EPOCH { "metrics:epoch".into() } else { metric.into() }
-}
-
-/// NaN and the infinities as words, which JSON has no numbers for; Python's `float` and Rust's `parse` read them.
-pub(crate) fn not_finite(x: f64) -> &'static str {
-    if x.is_nan() {
-        "NaN"
-    } else if x > 0.0 {
-        "inf"
-    } else {
-        "-inf"
-    }
 }
 
 /// The parameters of a trial, in their order; what cannot be read is none.

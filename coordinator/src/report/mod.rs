@@ -186,7 +186,9 @@ impl Gatherer {
         }
         let course = &mut self.story.course;
         let (attempts, failures) = (u64::from(trial.attempts), u64::from(trial.failures));
-        let resumed = attempts.saturating_sub(failures).saturating_sub(1);
+        // Each failure but one that ended the trial is followed by an attempt of its own.
+        let retried = failures.saturating_sub(u64::from(trial.state == "failed"));
+        let resumed = attempts.saturating_sub(retried).saturating_sub(1);
         course.attempts += attempts;
         course.failures += failures;
         course.resumed += resumed;
