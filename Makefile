@@ -43,7 +43,7 @@ build: tools ## build the three programs, optimised
 
 .PHONY: test
 test: tools ## run every check and test; the last line says how many passed and failed
-	@MAKE="$(MAKE)" $(PYTHON) .ci/tally.py test-python fmt clippy deny test-rust
+	@MAKE="$(MAKE)" $(PYTHON) .ci/tally.py test-python fmt clippy deny test-rust test-exports
 
 .PHONY: lint
 lint: fmt clippy deny ## rustfmt, clippy with warnings as errors, cargo-deny where it is installed
@@ -80,6 +80,14 @@ test-rust:
 	$(CARGO) build --quiet --locked --workspace --features $(TEST_FEATURES) --bins; \
 	$(DEBUG)/spotsweep data get fashion-mnist; \
 	SPOTSWEEP_PROGRAMS_BUILT=1 $(CARGO) test --locked --workspace --features $(TEST_FEATURES) --no-fail-fast
+
+# What reads exports (pandas, pyarrow, TensorBoard, MLflow) is fetched into the user's cache, once; SPOTSWEEP_READERS_PYTHON
+# names a Python that has it.
+.PHONY: test-exports
+test-exports:
+	@$(WITH_TORCH) \
+	$(CARGO) build --quiet --locked --workspace --features spotsweep-tests/libtorch --bins; \
+	SPOTSWEEP_PROGRAMS=$(DEBUG) $(PYTHON) tests/python/readers.py -W ignore -m unittest discover -s tests/python
 
 # SPOTSWEEP_BENCH_PYTHON=PYTHON, or SPOTSWEEP_PYTHON_TORCH, names a Python with torch 2.11 to train beside.
 .PHONY: bench

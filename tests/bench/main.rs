@@ -6,6 +6,7 @@
 //! `bench [--quick] [--only WORD] [--json FILE]`
 
 mod data;
+mod export;
 mod figures;
 mod gang;
 mod gang_cluster;
@@ -66,6 +67,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("recovery") {
         recovery::recovery(scale, &runtime, &mut figures)?;
+    }
+    if wanted("export") {
+        export::points_per_second(scale, &runtime, &mut figures)?;
     }
     drop(runtime);
     if wanted("data") {

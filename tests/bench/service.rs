@@ -79,6 +79,11 @@ impl Service {
         Ok(format!("127.0.0.1:{}", self.page_port).parse()?)
     }
 
+    /// The coordinator's folder.
+    pub(crate) fn dir(&self) -> std::path::PathBuf {
+        self.folder.path().join("dir")
+    }
+
     /// A client.
     pub(crate) async fn client(&self) -> anyhow::Result<ControlClient<Channel>> {
         Ok(ControlClient::connect(self.url()).await?)

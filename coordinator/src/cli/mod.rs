@@ -15,8 +15,9 @@ mod data;
 mod doctor;
 mod error;
 mod explain;
+mod export;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 mod host;
 mod http;
 mod interrupts;
@@ -26,6 +27,7 @@ mod metrics;
 mod models;
 mod order;
 mod out;
+mod report;
 mod results;
 mod rows;
 mod run;
@@ -38,9 +40,9 @@ mod submit;
 mod sweep_file;
 mod table;
 mod target;
-mod text;
+pub(crate) mod text;
 mod transport;
-mod trial;
+pub(crate) mod trial;
 mod watch;
 mod workers;
 
@@ -87,6 +89,10 @@ pub(crate) enum Command {
     Results(results::ResultsArgs),
     /// Print what a trial reported, step by step
     Metrics(metrics::MetricsArgs),
+    /// Write a sweep as CSV, JSON, Parquet, or for TensorBoard or MLflow
+    Export(export::ExportArgs),
+    /// Write a sweep as one page: what was searched, what is best, what made the difference
+    Report(report::ReportArgs),
     /// Say why a trial waits, moved, stopped or failed
     Explain(explain::ExplainArgs),
     /// List workers
@@ -131,6 +137,8 @@ fn dispatch(command: Command) -> Outcome {
         Command::Watch(args) => wait(watch::run(args)),
         Command::Results(args) => wait(results::run(args)),
         Command::Metrics(args) => wait(metrics::run(args)),
+        Command::Export(args) => wait(export::run(args)),
+        Command::Report(args) => wait(report::run(args)),
         Command::Explain(args) => wait(explain::run(args)),
         Command::Workers(args) => wait(workers::run(args)),
         Command::Checkpoint(args) => wait(checkpoint::run(args)),

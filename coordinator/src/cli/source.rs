@@ -17,9 +17,10 @@ use crate::{
 use spotsweep_proto::{catalogue::nearest, limits::GRPC_MESSAGE_BYTES};
 use spotsweep_wire::v1::{
     ControlRequest, ExplainRequest, ListCheckpointsRequest, ListCheckpointsResponse, ListSweepsRequest,
-    ListWorkersRequest, MetricsRequest, Point, ResultsRequest, ShowSweepRequest, ShowSweepResponse,
-    StatusRequest, StatusResponse, SubmitRequest, SubmitResponse, SweepSummary, Trial, WatchRequest,
-    WatchResponse, WorkerSummary, control_client::ControlClient, control_server::ControlServer,
+    ListWorkersRequest, MetricsRequest, MetricsResponse, Point, ResultsRequest, ResultsResponse,
+    ShowSweepRequest, ShowSweepResponse, StatusRequest, StatusResponse, SubmitRequest, SubmitResponse,
+    SweepSummary, Trial, WatchRequest, WatchResponse, WorkerSummary, control_client::ControlClient,
+    control_server::ControlServer,
 };
 use std::{path::Path, time::Duration};
 use tonic::{Response, Status, Streaming, transport::Endpoint};
@@ -153,8 +154,7 @@ impl Source {
         sweep: &str,
         each: &mut dyn FnMut(Trial) -> Result<(), CliError>,
     ) -> Result<(), CliError> {
-        let answer = self.client.results(ResultsRequest { sweep: sweep.to_owned() }).await;
-        let mut pages = self.told(sweep, answer).await?;
+        let mut pages = self.result_pages(sweep).await?;
         while let Some(page) = pages.message().await? {
             page.trials.into_iter().try_for_each(&mut *each)?;
         }
@@ -170,12 +170,29 @@ impl Source {
         trial: &str,
         each: &mut dyn FnMut(Point) -> Result<(), CliError>,
     ) -> Result<(), CliError> {
-        let answer = self.client.metrics(MetricsRequest { trial: trial.to_owned() }).await;
-        let mut pages = self.told(trial, answer).await?;
+        let mut pages = self.metric_pages(trial).await?;
         while let Some(page) = pages.message().await? {
             page.points.into_iter().try_for_each(&mut *each)?;
         }
         Ok(())
+    }
+
+    /// Every trial of a sweep in order of number, page by page: for who asks more while it reads.
+    ///
+    /// # Errors
+    /// If there is no such sweep.
+    pub(crate) async fn result_pages(&mut self, sweep: &str) -> Result<Streaming<ResultsResponse>, Problem> {
+        let answer = self.client.results(ResultsRequest { sweep: sweep.to_owned() }).await;
+        self.told(sweep, answer).await
+    }
+
+    /// Every point of a trial in order of steps, page by page.
+    ///
+    /// # Errors
+    /// If there is no such trial.
+    pub(crate) async fn metric_pages(&mut self, trial: &str) -> Result<Streaming<MetricsResponse>, Problem> {
+        let answer = self.client.metrics(MetricsRequest { trial: trial.to_owned() }).await;
+        self.told(trial, answer).await
     }
 
     /// Why something is as it is, in lines.
