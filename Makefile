@@ -86,7 +86,7 @@ test-rust:
 .PHONY: test-exports
 test-exports:
 	@$(WITH_TORCH) \
-	$(CARGO) build --quiet --locked --workspace --features spotsweep-tests/libtorch --bins; \
+	$(CARGO) build --quiet --locked --workspace --features $(TEST_FEATURES) --bins; \
 	SPOTSWEEP_PROGRAMS=$(DEBUG) $(PYTHON) tests/python/readers.py -W ignore -m unittest discover -s tests/python
 
 # SPOTSWEEP_BENCH_PYTHON=PYTHON, or SPOTSWEEP_PYTHON_TORCH, names a Python with torch 2.11 to train beside.
