@@ -21,7 +21,7 @@ use std::{
 
 #[allow(dead_code, reason = "the tests of the trainer use all of it")]
 #[path = "../../worker/trainer/tests/hub/mod.rs"]
-mod hub;
+pub(crate) mod hub;
 
 /// Turns of each side.
 const TURNS: usize = 3;
@@ -95,7 +95,7 @@ pub(crate) fn recovery(scale: Scale, figures: &mut Figures) -> anyhow::Result<()
     Ok(())
 }
 
-fn trainer() -> Option<PathBuf> {
+pub(crate) fn trainer() -> Option<PathBuf> {
     let program = binaries::folder().join("spotsweep-trainer");
     if program.exists() {
         return Some(program);
@@ -104,7 +104,7 @@ fn trainer() -> Option<PathBuf> {
     None
 }
 
-fn job(model: &str, steps: u32, report_every: u32, scratch: &Path) -> anyhow::Result<Job> {
+pub(crate) fn job(model: &str, steps: u32, report_every: u32, scratch: &Path) -> anyhow::Result<Job> {
     let mut params = params(model, "f32");
     params["batch_size"] = BATCH.into();
     params["report_every_steps"] = report_every.max(1).into();

@@ -10,6 +10,7 @@ mod export;
 mod figures;
 mod gang;
 mod gang_cluster;
+mod hosts;
 mod latency;
 mod memory;
 mod recovery;
@@ -84,6 +85,9 @@ fn main() -> anyhow::Result<()> {
     if wanted("gang") {
         gang::beside_python(scale, &mut figures)?;
         gang::recovery(scale, &mut figures)?;
+    }
+    if wanted("hosts") {
+        hosts::scaling(scale, &mut figures)?;
     }
     if wanted("gang-recovery") {
         gang_cluster::recovery(scale, &mut figures)?;

@@ -57,6 +57,8 @@ pub struct Hub {
     job: Job,
     timeout_ms: u64,
     trainers: Vec<Trainer>,
+    /// Where trainers listen for their peers, by number; loopback where nothing is said.
+    pub addresses: Vec<String>,
     sender: Sender<(usize, FromTrainer)>,
     inbox: Receiver<(usize, FromTrainer)>,
     pub generation: u64,
@@ -71,12 +73,20 @@ impl Hub {
         let (sender, inbox) = channel();
         let (trainers, stores, said) = (Vec::new(), BTreeMap::new(), Vec::new());
         let program = program.into();
-        Self { program, job, timeout_ms, trainers, sender, inbox, generation: 0, stores, said }
+        let addresses = Vec::new();
+        Self { program, job, timeout_ms, trainers, addresses, sender, inbox, generation: 0, stores, said }
     }
 
     /// Starts a trainer and gives its number.
     pub fn start(&mut self) -> usize {
         self.spawn(&mut Command::new(&self.program))
+    }
+
+    /// Starts a trainer in a network namespace, where it listens at `address`; gives its number.
+    pub fn start_in(&mut self, namespace: &str, address: &str) -> usize {
+        self.addresses.resize(self.trainers.len(), "127.0.0.1".to_owned());
+        self.addresses.push(address.to_owned());
+        self.spawn(Command::new("ip").args(["netns", "exec", namespace]).arg(&self.program))
     }
 
     /// Starts a trainer that its system kills at its first checkpoint: it may write no more than 4 KiB to a file.
@@ -140,7 +150,7 @@ impl Hub {
                 generation: Generation(self.generation),
                 rank,
                 shares: shares.clone(),
-                address: "127.0.0.1".to_owned(),
+                address: self.addresses.get(number).cloned().unwrap_or_else(|| "127.0.0.1".to_owned()),
                 timeout_ms: self.timeout_ms,
             };
             if self.trainers[number].runs {
