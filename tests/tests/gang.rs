@@ -64,9 +64,10 @@ fn a_trial_trained_by_several_workers_ends_as_by_one() {
 
 #[test]
 fn ranks_that_die_stall_leave_and_come_change_nothing_and_begin_no_attempt() {
-    let steps = 4000;
+    // Far longer than what is done to it takes.
+    let steps = 12_000;
     let expected = alone(steps);
-    let slow = ("SPOTSWEEP_STUB_STEP_US", "2000");
+    let slow = ("SPOTSWEEP_STUB_STEP_US", "3000");
     let notice = tempfile::tempdir().expect("a folder");
     let file = notice.path().join("leave");
     let mut cluster = Cluster::start(2, Trainer::Stub, &[TIMEOUT, slow]);
@@ -93,9 +94,9 @@ fn ranks_that_die_stall_leave_and_come_change_nothing_and_begin_no_attempt() {
 
 #[test]
 fn a_gang_survives_its_coordinator() {
-    let expected = alone(1500);
+    let expected = alone(3000);
     let mut cluster = Cluster::start(2, Trainer::Stub, &[TIMEOUT, ("SPOTSWEEP_STUB_STEP_US", "2000")]);
-    let name = cluster.submit(&sweep(2, 2, 1500));
+    let name = cluster.submit(&sweep(2, 2, 3000));
     trains_on(&cluster, &["agent-0", "agent-1"]);
     cluster.kill_coordinator();
     cluster.start_coordinator();
