@@ -19,7 +19,10 @@ use spotsweep_proto::{
     digest::Digest,
     ids::DataName,
 };
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -31,6 +34,8 @@ const PIECES_UNDER_WAY: usize = 2;
 const BUFFERS: usize = 1 + PIECES_AHEAD + PIECES_UNDER_WAY;
 /// Pieces that are written and wait for the disk; they take no memory of this process.
 const FLUSHES: usize = 4;
+/// Bytes that are read at a time.
+const BLOCK_BYTES: usize = 256 << 10;
 /// Share of the samples that is held out where the source has no test part.
 const HELD_OUT: f64 = 0.1;
 
@@ -130,10 +135,13 @@ pub async fn add(
             Ok::<_, SetError>((piece, new))
         })
         .buffered(FLUSHES);
-    let (mut pieces, mut new_objects) = (Vec::new(), 0);
+    // A piece that stands at several places may be written twice at the same time.
+    let (mut pieces, mut new_pieces) = (Vec::new(), BTreeSet::new());
     while let Some((piece, new)) = stored.try_next().await? {
         step(Step::Stored(u64::from(piece.count) * per_sample));
-        new_objects += usize::from(new);
+        if new {
+            new_pieces.insert(piece.digest);
+        }
         pieces.push(piece);
     }
     drop(stored);
@@ -157,7 +165,7 @@ pub async fn add(
     // Checked as it will be read: its length too.
     DataManifest::decode(&content, digest)?;
     store.flush_folders(&manifest).await?;
-    new_objects += usize::from(store.put(digest, content).await?);
+    let new_objects = new_pieces.len() + usize::from(store.put(digest, content).await?);
     let registered = store.register(&name, digest, replace).await?;
     Ok(Added { digest, manifest, registered, new_objects })
 }
@@ -260,33 +268,26 @@ impl Part<'_> {
         let mut first = 0;
         while first < samples {
             let count = per_piece.min(samples - first);
-            let mut images_of = self.buffers.take(count as usize * sample_bytes);
-            let piece = &mut images_of.content[..];
+            let mut piece = self.buffers.take(count as usize * sample_bytes);
             let range = first as usize..(first + count) as usize;
             let piece_labels = match places {
                 None => {
-                    images.read(first, piece)?;
+                    self.read(images, first, &mut piece.content, &mut scale)?;
                     labels[range].to_vec()
                 }
                 Some(places) => {
                     let places = &places[range];
-                    let mut rest = &mut piece[..];
+                    let mut rest = &mut piece.content[..];
                     // A call for each run, not for each sample: where one of ten is held out, that is a tenth.
                     for run in places.chunk_by(|one, next| one.checked_add(1) == Some(*next)) {
                         let (samples, behind) = rest.split_at_mut(run.len() * sample_bytes);
-                        images.read(run[0], samples)?;
+                        self.read(images, run[0], samples, &mut scale)?;
                         rest = behind;
                     }
                     places.iter().map(|&place| labels[place as usize]).collect()
                 }
             };
-            if self.layout.elements == ElementType::F32 {
-                self.check_finite(piece, first, places)?;
-            }
-            if let Some(scale) = &mut scale {
-                scale.add(piece);
-            }
-            let filled = Filled { part: self.part, first, count, images: images_of, labels: piece_labels };
+            let filled = Filled { part: self.part, first, count, images: piece, labels: piece_labels };
             if self.out.blocking_send(filled).is_err() {
                 break;
             }
@@ -295,11 +296,34 @@ impl Part<'_> {
         Ok(())
     }
 
-    fn check_finite(&self, piece: &[u8], first: u32, places: Option<&[u32]>) -> Result<(), SetError> {
+    /// Reads samples in a row, those at `first` and behind it in the source, and takes them into `scale` while they are in
+    /// the processor's cache.
+    fn read(
+        &self,
+        images: &mut dyn Images,
+        first: u32,
+        into: &mut [u8],
+        scale: &mut Option<&mut Scale>,
+    ) -> Result<(), SetError> {
+        let per_block = u32::try_from(BLOCK_BYTES / self.layout.sample_bytes().max(1)).unwrap_or(1).max(1);
+        let mut place = first;
+        for block in into.chunks_mut(per_block as usize * self.layout.sample_bytes()) {
+            images.read(place, block)?;
+            if self.layout.elements == ElementType::F32 {
+                self.check_finite(block, place)?;
+            }
+            if let Some(scale) = scale {
+                scale.add(block);
+            }
+            place = place.saturating_add(per_block);
+        }
+        Ok(())
+    }
+
+    fn check_finite(&self, samples: &[u8], first: u32) -> Result<(), SetError> {
         let is_wrong = |bytes: &[u8; 4]| !f32::from_le_bytes(*bytes).is_finite();
-        let Some(at) = piece.as_chunks::<4>().0.iter().position(is_wrong) else { return Ok(()) };
-        let sample = first as usize + at * 4 / self.layout.sample_bytes();
-        let place = places.map_or(sample, |places| places[sample] as usize);
+        let Some(at) = samples.as_chunks::<4>().0.iter().position(is_wrong) else { return Ok(()) };
+        let place = first as usize + at * 4 / self.layout.sample_bytes();
         let problem =
             format!("sample {place} holds a number that is NaN, infinite or beyond single precision");
         Err(SetError::source(self.path, problem, "fill in what is missing beforehand"))
