@@ -202,9 +202,9 @@ pub(super) fn flush(Unflushed { file, path }: Unflushed) -> Result<(), SetError>
     Ok(())
 }
 
-/// Makes the name of an object last through a power cut, whoever wrote it: `within` is its folder in `folder`.
-pub(super) fn flush_folder(within: &Path) -> Result<(), SetError> {
-    File::open(within).and_then(|opened| opened.sync_all()).map_err(SetError::io("flush", within))
+/// Makes the names of objects in a folder of the store last through a power cut, whoever wrote them.
+pub(super) fn flush_folder(folder: &Path) -> Result<(), SetError> {
+    File::open(folder).and_then(|opened| opened.sync_all()).map_err(SetError::io("flush", folder))
 }
 
 #[cfg(test)]
