@@ -1,32 +1,41 @@
 //! Adding a data set: from a source to pieces, a manifest and a name.
 //!
-//! One thread reads samples into pieces, in order; hashing and storing go on beside it. Memory is a handful of pieces,
-//! whatever the source's size, besides labels and order (2 and 4 bytes a sample). Content-addressed: what is stored is
+//! One thread reads samples into pieces, in order; hashing and writing go on beside it, and flushing beside both. Memory
+//! is a handful of pieces, whatever the source's size, besides labels and order (2 and 4 bytes a sample). Content-addressed: what is stored is
 //! not stored again, so an interrupted run is simply run again.
 
 use super::{
-    Registered, SetError, SetStore,
+    Registered, SetError, SetStore, Written,
     arrange::{Arranged, OrderChoice, arrange},
+    pieces::{Buffer, Buffers, Content, Layout},
     scale::Scale,
 };
 use crate::data::source::{self, Images, Source, SourceOptions};
 use futures::{StreamExt as _, TryStreamExt as _};
-use safetensors::{Dtype, tensor::TensorView};
 use spotsweep_proto::{
     datasets::manifest::{
-        DATA_FORMAT, DataManifest, DataPart, ElementType, IMAGES, LABELS, LabelType, PIECE_IMAGE_BYTES, Piece,
+        DATA_FORMAT, DataManifest, DataPart, ElementType, LabelType, PIECE_IMAGE_BYTES, Piece,
     },
     digest::Digest,
     ids::DataName,
 };
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 /// Pieces that wait to be stored.
 const PIECES_AHEAD: usize = 1;
-/// Pieces that are hashed and stored at a time.
+/// Pieces that are hashed and written at a time.
 const PIECES_UNDER_WAY: usize = 2;
+/// Buffers of pieces: one that is read into, those that wait, and those under way.
+const BUFFERS: usize = 1 + PIECES_AHEAD + PIECES_UNDER_WAY;
+/// Pieces that are written and wait for the disk; they take no memory of this process.
+const FLUSHES: usize = 4;
+/// Bytes that are read at a time.
+const BLOCK_BYTES: usize = 256 << 10;
 /// Share of the samples that is held out where the source has no test part.
 const HELD_OUT: f64 = 0.1;
 
@@ -77,16 +86,8 @@ struct Filled {
     part: DataPart,
     first: u32,
     count: u32,
-    images: Vec<u8>,
+    images: Buffer,
     labels: Vec<u16>,
-}
-
-/// What all pieces share.
-#[derive(Debug, Clone, Copy)]
-struct Layout {
-    shape: [u32; 3],
-    elements: ElementType,
-    labels: LabelType,
 }
 
 /// Adds a data set. Dropped before its end, it leaves pieces that the next try does not store again, and no name.
@@ -125,12 +126,22 @@ pub async fn add(
     let (order, classes) = (arranged.order, source.classes.clone());
     let (filled, pieces) = mpsc::channel(PIECES_AHEAD);
     let reader = tokio::task::spawn_blocking(move || fill(source, arranged, layout, &filled));
-    let mut stored =
-        ReceiverStream::new(pieces).map(|filled| keep(store, layout, filled)).buffered(PIECES_UNDER_WAY);
-    let (mut pieces, mut new_objects) = (Vec::new(), 0);
+    let mut stored = ReceiverStream::new(pieces)
+        .map(|filled| keep(store, layout, filled))
+        .buffered(PIECES_UNDER_WAY)
+        .map(|kept| async move {
+            let (piece, written) = kept?;
+            let new = store.flushed(written).await?;
+            Ok::<_, SetError>((piece, new))
+        })
+        .buffered(FLUSHES);
+    // A piece that stands at several places may be written twice at the same time.
+    let (mut pieces, mut new_pieces) = (Vec::new(), BTreeSet::new());
     while let Some((piece, new)) = stored.try_next().await? {
         step(Step::Stored(u64::from(piece.count) * per_sample));
-        new_objects += usize::from(new);
+        if new {
+            new_pieces.insert(piece.digest);
+        }
         pieces.push(piece);
     }
     drop(stored);
@@ -153,7 +164,8 @@ pub async fn add(
     let (content, digest) = manifest.encode();
     // Checked as it will be read: its length too.
     DataManifest::decode(&content, digest)?;
-    new_objects += usize::from(store.put(digest, content).await?);
+    store.flush_folders(&manifest).await?;
+    let new_objects = new_pieces.len() + usize::from(store.put(digest, content).await?);
     let registered = store.register(&name, digest, replace).await?;
     Ok(Added { digest, manifest, registered, new_objects })
 }
@@ -217,16 +229,17 @@ fn fill(
     out: &mpsc::Sender<Filled>,
 ) -> Result<Scale, SetError> {
     let mut scale = Scale::new(layout.shape, layout.elements);
+    let buffers = &Buffers::new(BUFFERS);
     let path = source.train.path.clone();
     let train = source.train.images.as_mut();
     let labels = &source.train.labels;
-    let part = |part| Part { part, path: &path, layout, out };
+    let part = |part| Part { part, path: &path, layout, buffers, out };
     part(DataPart::Train).fill(train, labels, arranged.train.as_deref(), Some(&mut scale))?;
     if !arranged.held_out.is_empty() {
         part(DataPart::Test).fill(train, labels, Some(&arranged.held_out), None)?;
     }
     if let Some(test) = &mut source.test {
-        let part = Part { part: DataPart::Test, path: &test.path, layout, out };
+        let part = Part { part: DataPart::Test, path: &test.path, layout, buffers, out };
         part.fill(test.images.as_mut(), &test.labels, None, None)?;
     }
     Ok(scale)
@@ -236,6 +249,7 @@ struct Part<'a> {
     part: DataPart,
     path: &'a Path,
     layout: Layout,
+    buffers: &'a Buffers,
     out: &'a mpsc::Sender<Filled>,
 }
 
@@ -254,28 +268,25 @@ impl Part<'_> {
         let mut first = 0;
         while first < samples {
             let count = per_piece.min(samples - first);
-            let mut piece = vec![0; count as usize * sample_bytes];
+            let mut piece = self.buffers.take(count as usize * sample_bytes);
             let range = first as usize..(first + count) as usize;
             let piece_labels = match places {
                 None => {
-                    images.read(first, &mut piece)?;
+                    self.read(images, first, &mut piece.content, &mut scale)?;
                     labels[range].to_vec()
                 }
                 Some(places) => {
-                    for (&place, sample) in
-                        places[range.clone()].iter().zip(piece.chunks_exact_mut(sample_bytes))
-                    {
-                        images.read(place, sample)?;
+                    let places = &places[range];
+                    let mut rest = &mut piece.content[..];
+                    // A call for each run, not for each sample: where one of ten is held out, that is a tenth.
+                    for run in places.chunk_by(|one, next| one.checked_add(1) == Some(*next)) {
+                        let (samples, behind) = rest.split_at_mut(run.len() * sample_bytes);
+                        self.read(images, run[0], samples, &mut scale)?;
+                        rest = behind;
                     }
-                    places[range].iter().map(|&place| labels[place as usize]).collect()
+                    places.iter().map(|&place| labels[place as usize]).collect()
                 }
             };
-            if self.layout.elements == ElementType::F32 {
-                self.check_finite(&piece, first, places)?;
-            }
-            if let Some(scale) = &mut scale {
-                scale.add(&piece);
-            }
             let filled = Filled { part: self.part, first, count, images: piece, labels: piece_labels };
             if self.out.blocking_send(filled).is_err() {
                 break;
@@ -285,46 +296,50 @@ impl Part<'_> {
         Ok(())
     }
 
-    fn check_finite(&self, piece: &[u8], first: u32, places: Option<&[u32]>) -> Result<(), SetError> {
+    /// Reads samples in a row, those at `first` and behind it in the source, and takes them into `scale` while they are in
+    /// the processor's cache.
+    fn read(
+        &self,
+        images: &mut dyn Images,
+        first: u32,
+        into: &mut [u8],
+        scale: &mut Option<&mut Scale>,
+    ) -> Result<(), SetError> {
+        let per_block = u32::try_from(BLOCK_BYTES / self.layout.sample_bytes().max(1)).unwrap_or(1).max(1);
+        let mut place = first;
+        for block in into.chunks_mut(per_block as usize * self.layout.sample_bytes()) {
+            images.read(place, block)?;
+            if self.layout.elements == ElementType::F32 {
+                self.check_finite(block, place)?;
+            }
+            if let Some(scale) = scale {
+                scale.add(block);
+            }
+            place = place.saturating_add(per_block);
+        }
+        Ok(())
+    }
+
+    fn check_finite(&self, samples: &[u8], first: u32) -> Result<(), SetError> {
         let is_wrong = |bytes: &[u8; 4]| !f32::from_le_bytes(*bytes).is_finite();
-        let Some(at) = piece.as_chunks::<4>().0.iter().position(is_wrong) else { return Ok(()) };
-        let sample = first as usize + at * 4 / self.layout.sample_bytes();
-        let place = places.map_or(sample, |places| places[sample] as usize);
+        let Some(at) = samples.as_chunks::<4>().0.iter().position(is_wrong) else { return Ok(()) };
+        let place = first as usize + at * 4 / self.layout.sample_bytes();
         let problem =
             format!("sample {place} holds a number that is NaN, infinite or beyond single precision");
         Err(SetError::source(self.path, problem, "fill in what is missing beforehand"))
     }
 }
 
-/// Hashes and stores a piece; says whether it was not there before.
-async fn keep(store: &SetStore, layout: Layout, filled: Filled) -> Result<(Piece, bool), SetError> {
+/// Hashes a piece and writes it, or finds it written.
+async fn keep(store: &SetStore, layout: Layout, filled: Filled) -> Result<(Piece, Written), SetError> {
     let Filled { part, first, count, images, labels } = filled;
-    let made = tokio::task::spawn_blocking(move || -> Option<(Vec<u8>, Digest)> {
-        let content = encode(layout, count, &images, &labels)?;
-        let digest = Digest::of(&content);
+    let made = tokio::task::spawn_blocking(move || {
+        let content = Content::new(layout, images, &labels)?;
+        let digest = content.digest();
         Some((content, digest))
     });
     let (content, digest) = made.await.ok().flatten().ok_or(SetError::Thread)?;
-    let bytes = content.len() as u64;
-    let new = store.put(digest, content).await?;
-    Ok((Piece { digest, bytes, part, first, count }, new))
-}
-
-/// A piece as a safetensors file.
-fn encode(layout: Layout, count: u32, images: &[u8], labels: &[u16]) -> Option<Vec<u8>> {
-    let [channels, height, width] = layout.shape.map(|n| n as usize);
-    let dtype = match layout.elements {
-        ElementType::U8 => Dtype::U8,
-        ElementType::F32 => Dtype::F32,
-    };
-    let (label_type, labels): (_, Vec<u8>) = match layout.labels {
-        LabelType::U8 => {
-            (Dtype::U8, labels.iter().map(|&label| u8::try_from(label).unwrap_or(u8::MAX)).collect())
-        }
-        LabelType::U16 => (Dtype::U16, labels.iter().flat_map(|label| label.to_le_bytes()).collect()),
-    };
-    let count = count as usize;
-    let images = TensorView::new(dtype, vec![count, channels, height, width], images).ok()?;
-    let labels = TensorView::new(label_type, vec![count], &labels).ok()?;
-    safetensors::serialize([(IMAGES, images), (LABELS, labels)], None).ok()
+    let bytes = content.bytes();
+    let written = store.write(digest, content).await?;
+    Ok((Piece { digest, bytes, part, first, count }, written))
 }

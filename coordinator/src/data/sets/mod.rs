@@ -7,6 +7,7 @@
 mod add;
 mod arrange;
 mod error;
+mod pieces;
 mod scale;
 #[cfg(test)]
 mod tests;
@@ -15,11 +16,12 @@ pub use add::{AddOptions, Added, Step, add};
 pub use arrange::OrderChoice;
 pub use error::SetError;
 
-use futures::TryStreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::{
     ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, local::LocalFileSystem,
     path::Path as Key,
 };
+use pieces::Content;
 use serde::{Deserialize, Serialize};
 use spotsweep_proto::{
     catalogue::nearest,
@@ -42,6 +44,8 @@ const ENTRY_SUFFIX: &str = ".json";
 const ENTRY_FORMAT: u32 = 1;
 /// Largest entry that is read, in bytes.
 const ENTRY_BYTES: u64 = 4096;
+/// Folders that are flushed at a time.
+const FOLDER_FLUSHES: usize = 8;
 /// Most names that are listed.
 const NAMES_LISTED: usize = 10_000;
 
@@ -70,6 +74,19 @@ pub struct SetStore {
     objects: Arc<dyn ObjectStore>,
     root: Key,
     url: String,
+    /// Where it is on this machine, if it is a folder.
+    folder: Option<PathBuf>,
+}
+
+/// What became of a piece that was to be written.
+#[derive(Debug)]
+enum Written {
+    /// It was there.
+    Before,
+    /// It is there now.
+    Now,
+    /// It is written, and has to be flushed.
+    Unflushed(pieces::Unflushed),
 }
 
 impl SetStore {
@@ -83,13 +100,18 @@ impl SetStore {
         if url.scheme() != "file" {
             let (objects, root) =
                 object_store::parse_url(&url).map_err(|error| refused(error.to_string()))?;
-            return Ok(Self { objects: objects.into(), root, url: place.to_owned() });
+            return Ok(Self { objects: objects.into(), root, url: place.to_owned(), folder: None });
         }
         let folder = url.to_file_path().map_err(|()| refused("it is no path".to_owned()))?;
         std::fs::create_dir_all(&folder).map_err(SetError::io("create", &folder))?;
         let objects =
             LocalFileSystem::new_with_prefix(&folder).map_err(|error| refused(error.to_string()))?;
-        Ok(Self { objects: Arc::new(objects.with_fsync(true)), root: Key::default(), url: url.to_string() })
+        Ok(Self {
+            objects: Arc::new(objects.with_fsync(true)),
+            root: Key::default(),
+            url: url.to_string(),
+            folder: Some(folder),
+        })
     }
 
     /// The URL of the store at `place`, which need not be there.
@@ -168,10 +190,10 @@ impl SetStore {
     }
 
     /// Stores an object, unless it is there, whole and unaltered; says whether it was stored.
-    async fn put(&self, digest: Digest, content: Vec<u8>) -> Result<bool, SetError> {
-        let key = self.object(&digest);
+    async fn put(&self, digest: Digest, content: impl Into<PutPayload>) -> Result<bool, SetError> {
+        let (key, content) = (self.object(&digest), content.into());
         let there = match self.objects.head(&key).await {
-            Ok(meta) if meta.size == content.len() as u64 => {
+            Ok(meta) if meta.size == content.content_length() as u64 => {
                 self.read(&digest, meta.size).await? == Some(digest)
             }
             Ok(_) | Err(object_store::Error::NotFound { .. }) => false,
@@ -180,9 +202,45 @@ impl SetStore {
         if there {
             return Ok(false);
         }
-        let put = self.objects.put(&key, PutPayload::from(content)).await;
+        let put = self.objects.put(&key, content).await;
         put.map_err(SetError::store(format!("write {digest}")))?;
         Ok(true)
+    }
+
+    /// Writes a piece, unless it is there, whole and unaltered. It may be named only after [`SetStore::flushed`] and
+    /// [`SetStore::flush_folders`].
+    async fn write(&self, digest: Digest, content: Content) -> Result<Written, SetError> {
+        let Some(folder) = self.folder.clone() else {
+            let stored = self.put(digest, PutPayload::from_iter(content.parts)).await?;
+            return Ok(if stored { Written::Now } else { Written::Before });
+        };
+        let written = blocking(move || pieces::write(&folder, digest, &content)).await?;
+        Ok(written.map_or(Written::Before, Written::Unflushed))
+    }
+
+    /// Flushes a piece, if need be; says whether it was not there before.
+    async fn flushed(&self, written: Written) -> Result<bool, SetError> {
+        match written {
+            Written::Before => Ok(false),
+            Written::Now => Ok(true),
+            Written::Unflushed(unflushed) => {
+                blocking(move || pieces::flush(unflushed)).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Makes the names of all pieces of a data set last, also of those that another process wrote just now.
+    async fn flush_folders(&self, manifest: &DataManifest) -> Result<(), SetError> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let path = |piece: &Piece| folder.join(object_path(&piece.digest));
+        let within = manifest.pieces.iter().filter_map(|piece| Some(path(piece).parent()?.to_owned()));
+        let folders: BTreeSet<PathBuf> = within.chain([folder.clone()]).collect();
+        stream::iter(folders)
+            .map(|folder| blocking(move || pieces::flush_folder(&folder)))
+            .buffer_unordered(FOLDER_FLUSHES)
+            .try_collect()
+            .await
     }
 
     /// The digest of what lies at an object's place; `None` if nothing does, or not `bytes` of it, which is at most a piece.
@@ -388,6 +446,13 @@ impl SetStore {
         }
         Ok(objects.len())
     }
+}
+
+/// Does something that waits for a disk on a thread of its own.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, SetError> + Send + 'static,
+) -> Result<T, SetError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| SetError::Thread)?
 }
 
 fn damaged(place: usize, piece: &Piece, problem: String) -> SetError {

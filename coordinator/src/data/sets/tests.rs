@@ -195,6 +195,26 @@ async fn an_interrupted_addition_leaves_no_name_and_is_not_begun_anew() {
 }
 
 #[tokio::test]
+async fn two_that_add_the_same_at_once_both_end_with_whole_pieces_and_nothing_else_stays() {
+    let bench = Bench::new();
+    idx_folder(&bench.path("idx"), 1000, mixed);
+    let (one, two) = tokio::join!(
+        bench.add(options("one", &bench.path("idx"))),
+        bench.add(options("two", &bench.path("idx")))
+    );
+    let (one, two) = (one.unwrap(), two.unwrap());
+    assert_eq!(one.digest, two.digest);
+    bench.store.verify(one.digest, |_| {}).await.unwrap();
+    let mut objects = 0;
+    for folder in fs::read_dir(bench.path("store")).unwrap().map(|entry| entry.unwrap()) {
+        if folder.file_name() != NAMES {
+            objects += fs::read_dir(folder.path()).unwrap().count();
+        }
+    }
+    assert_eq!(objects, one.manifest.pieces.len() + 1, "pieces and the manifest");
+}
+
+#[tokio::test]
 async fn a_removed_name_leaves_its_pieces_unless_they_are_purged_and_nobody_else_has_them() {
     let bench = Bench::new();
     idx_folder(&bench.path("idx"), 100, mixed);
