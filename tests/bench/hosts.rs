@@ -85,18 +85,22 @@ impl Network {
         let network = Self { prefix: format!("spotsweep-{}", std::process::id()) };
         let hub = network.hub();
         ip(&["netns", "add", &hub])?;
-        let inside = |namespace: &str, words: &[&str]| {
-            ip(&[&["netns", "exec", namespace], words].concat())
-        };
+        let inside = |namespace: &str, words: &[&str]| ip(&[&["netns", "exec", namespace], words].concat());
         inside(&hub, &["ip", "link", "add", "bridge", "type", "bridge"])?;
         inside(&hub, &["ip", "link", "set", "bridge", "up"])?;
         for host in 0..HOSTS {
             let (namespace, port) = (network.namespace(host), format!("port{host}"));
             ip(&["netns", "add", &namespace])?;
-            inside(&hub, &["ip", "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &namespace])?;
+            inside(
+                &hub,
+                &["ip", "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &namespace],
+            )?;
             inside(&hub, &["ip", "link", "set", &port, "master", "bridge", "up"])?;
             inside(&namespace, &["ip", "link", "set", "lo", "up"])?;
-            inside(&namespace, &["ip", "addr", "add", &format!("{}/24", Self::address(host)), "dev", "eth0"])?;
+            inside(
+                &namespace,
+                &["ip", "addr", "add", &format!("{}/24", Self::address(host)), "dev", "eth0"],
+            )?;
             inside(&namespace, &["ip", "link", "set", "eth0", "up"])?;
             let shaped = [&["tc", "qdisc", "add", "dev", "eth0", "root", "netem"], LINK.as_slice()].concat();
             if let Err(error) = inside(&namespace, &shaped) {

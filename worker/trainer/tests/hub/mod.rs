@@ -83,6 +83,7 @@ impl Hub {
     }
 
     /// Starts a trainer in a network namespace, where it listens at `address`; gives its number.
+    #[allow(dead_code, reason = "the benchmark of hosts uses it")]
     pub fn start_in(&mut self, namespace: &str, address: &str) -> usize {
         self.addresses.resize(self.trainers.len(), "127.0.0.1".to_owned());
         self.addresses.push(address.to_owned());
