@@ -90,8 +90,7 @@ pub(crate) async fn crew(
         (DeviceRequest::Any, _) | (DeviceRequest::Cuda, true) | (DeviceRequest::Cpu, false) => {}
     }
     let carried = if gpu { 1 } else { local::cores() / usize::from(file.spec.train.threads.max(1)) };
-    let trials = usize::try_from(file.spec.trials()).unwrap_or(usize::MAX);
-    let workers = args.workers.map_or_else(|| carried.clamp(1, trials.max(1)), usize::from);
+    let workers = workers(&file.spec, carried, args.workers)?;
     let absolute = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
     Ok(CrewPlan {
         program,
@@ -105,9 +104,41 @@ pub(crate) async fn crew(
     })
 }
 
+/// How many workers to start: as many as were asked for, else as the machine carries and the sweep can use.
+fn workers(spec: &SweepSpec, carried: usize, asked: Option<u16>) -> Result<usize, Problem> {
+    let trials = usize::try_from(spec.trials()).unwrap_or(usize::MAX);
+    let gang = spec.resources.workers;
+    let (min, useful) = (gang.min as usize, trials.saturating_mul(gang.max as usize));
+    let workers = asked.map_or_else(|| carried.min(useful).max(min), usize::from);
+    if workers < min {
+        let message =
+            format!("a trial of this sweep needs {min} workers at once, and {workers} would run here");
+        return Err(Problem::new(Code::BadRequest, message)
+            .hint(format!("--workers {min}, or a smaller `min` in `resources: {{workers: ...}}`")));
+    }
+    Ok(workers)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gang_gets_as_many_workers_as_it_needs_or_is_refused_in_words() {
+        let text = "method: grid\ntrain: {model: mlp, data: synthetic, shards: 8}\n";
+        let spec = |resources: &str| {
+            let file = format!("{text}{resources}");
+            spotsweep_proto::spec::parse(file.as_bytes(), "gang.yaml").unwrap()
+        };
+        let (single, gang) = (spec(""), spec("resources: {workers: {min: 3, max: 8}}\n"));
+        assert_eq!(workers(&single, 2, None).unwrap(), 1, "one trial keeps one worker busy");
+        assert_eq!(workers(&gang, 2, None).unwrap(), 3);
+        assert_eq!(workers(&gang, 16, None).unwrap(), 8);
+        assert_eq!(workers(&gang, 2, Some(5)).unwrap(), 5);
+        let refused = workers(&gang, 2, Some(2)).unwrap_err();
+        assert!(refused.message.contains("needs 3 workers at once, and 2 would run"), "{refused}");
+    }
+
     use spotsweep_proto::spec::parse;
 
     #[test]
