@@ -168,6 +168,8 @@ async fn a_rank_that_joins_a_gang_at_work_takes_the_state_of_the_others_and_one_
     assert!(released(&gang.seats[0].reports).unwrap() >= step);
     gang.until(|gang| finished(&gang.seats[third].reports).is_some()).await;
     ended_the_same(&gang, third, &expected);
+    // Its last report comes over a connection of its own.
+    gang.until(|gang| curve(&gang.seats[1].reports).len() >= points.len()).await;
     assert_eq!(curve(&gang.seats[1].reports), points);
     assert_eq!(failed(&gang.seats[0].reports), None);
 }
