@@ -236,11 +236,8 @@ impl CheckpointStore {
         checkpoint: &CheckpointRef,
         folder: &Path,
     ) -> Result<CheckpointFiles, StoreError> {
-        let found = self.objects.get(&self.key(&checkpoint.manifest)).await?;
-        if found.meta.size > MANIFEST_BYTES as u64 {
-            return Err(StoreError::ManifestSize { manifest: checkpoint.manifest, bytes: found.meta.size });
-        }
-        let manifest = Manifest::decode(&found.bytes().await?, checkpoint.manifest)?;
+        let content = self.read_object(&checkpoint.manifest, MANIFEST_BYTES as u64).await?;
+        let manifest = Manifest::decode(&content, checkpoint.manifest)?;
         if manifest.trial != *trial || manifest.step != checkpoint.step {
             return Err(StoreError::Other {
                 wanted: format!("{trial} at step {}", checkpoint.step),

@@ -225,9 +225,12 @@ impl Session {
                 self.log.push(device, attempt.lease, untouched(&attempt), now);
                 continue;
             }
+            let is_next = slot.queue.is_empty();
             slot.queue.push_back(attempt);
             self.start_next(device, now);
-            self.prepare_next(device);
+            if is_next {
+                self.prepare_next(device);
+            }
         }
         Ok(())
     }

@@ -169,7 +169,7 @@ fn check_workers(state: &State) -> Result<(), Violation> {
     for (id, worker) in &state.workers {
         let mut loads = vec![0; worker.devices.len()];
         for trial in &worker.leases {
-            let seat = state.gangs.get(trial).and_then(|gang| gang.seats().find(|seat| seat.worker == *id));
+            let seat = state.gangs.get(trial).and_then(|gang| gang.seat(*id));
             let lease = || state.trial(*trial).and_then(|trial| Some(trial.lease.as_ref()?.device));
             let device = seat.map(|seat| seat.device).or_else(lease);
             if let Some(load) = device.and_then(|device| loads.get_mut(usize::from(device))) {

@@ -117,8 +117,12 @@ impl Gang {
         self.ranks.iter().chain(&self.joining).chain(&self.leaving)
     }
 
+    pub(crate) fn seat(&self, worker: WorkerId) -> Option<&Seat> {
+        self.seats().find(|seat| seat.worker == worker)
+    }
+
     pub(crate) fn has(&self, worker: WorkerId) -> bool {
-        self.seats().any(|seat| seat.worker == worker)
+        self.seat(worker).is_some()
     }
 
     pub(crate) fn seat_mut(&mut self, worker: WorkerId) -> Option<&mut Seat> {
@@ -264,7 +268,7 @@ impl State {
     /// Whether what this worker stores or finishes counts: all that led there is reported.
     pub(crate) fn is_complete(&self, trial_ref: TrialRef, worker: WorkerId) -> bool {
         let Some(gang) = self.gangs.get(&trial_ref) else { return true };
-        gang.seats().any(|seat| seat.worker == worker && seat.holds)
+        gang.seat(worker).is_some_and(|seat| seat.holds)
     }
 
     /// Newcomers for whose state others have given their word hold it, once what they said too early came from others.
@@ -358,10 +362,6 @@ impl State {
     /// Makes a new make-up of the ranks that are left and of those that are ready to join.
     fn form(&mut self, trial_ref: TrialRef, out: &mut Out<'_>) {
         let min = self.workers_of(trial_ref).min as usize;
-        let warned: Vec<WorkerId> = self.notices.keys().copied().collect();
-        let warned = |state: &Self, seat: &Seat| {
-            warned.contains(&seat.worker) && state.interruption_of(seat.worker).is_some()
-        };
         let Some(gang) = self.gangs.get(&trial_ref) else { return };
         let (joins, waits): (Vec<Seat>, Vec<Seat>) = gang.joining.iter().partition(|seat| seat.answered);
         // Ranks can be one step apart when their gang breaks: the newest state is taken over by the others.
@@ -376,7 +376,8 @@ impl State {
             return self.stand_down(trial_ref, AttemptEnd::Released, None, out);
         }
         let ranks = held.into_iter().chain(joins.iter().copied());
-        let (mut leaves, mut ranks): (Vec<Seat>, Vec<Seat>) = ranks.partition(|seat| warned(self, seat));
+        let (mut leaves, mut ranks): (Vec<Seat>, Vec<Seat>) =
+            ranks.partition(|seat| self.interruption_of(seat.worker).is_some());
         let holds = |seats: &[Seat]| seats.iter().any(|seat| seat.holds);
         if ranks.len() < min.max(1) || (holds(&leaves) && !holds(&ranks)) {
             // They go when they must: better some steps more than none, and nobody else has the state yet.
@@ -437,9 +438,7 @@ impl State {
 
     /// A worker with a seat becomes the holder of the lease.
     pub(crate) fn promote(&mut self, trial_ref: TrialRef, worker: WorkerId) {
-        let Some(&seat) =
-            self.gangs.get(&trial_ref).and_then(|gang| gang.seats().find(|s| s.worker == worker))
-        else {
+        let Some(&seat) = self.gangs.get(&trial_ref).and_then(|gang| gang.seat(worker)) else {
             return;
         };
         if let Some(lease) = self.trial_mut(trial_ref).and_then(|trial| trial.lease.as_mut()) {

@@ -58,7 +58,7 @@ impl State {
     /// What a worker holds; every one of its leases is also its trial's, or a seat in its trial's gang.
     fn held(&self, id: WorkerId, worker: &Worker) -> Vec<HeldView> {
         let held = worker.leases.iter().filter_map(|&trial| {
-            let seat = self.gangs.get(&trial).and_then(|gang| gang.seats().find(|seat| seat.worker == id));
+            let seat = self.gangs.get(&trial).and_then(|gang| gang.seat(id));
             let lease = || Some(self.trial(trial)?.lease.as_ref()?.device);
             Some(HeldView { trial, device: seat.map(|seat| seat.device).or_else(lease)? })
         });
