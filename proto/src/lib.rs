@@ -15,6 +15,7 @@ pub mod limits;
 pub mod line;
 pub mod metric;
 pub mod notice;
+pub mod program;
 pub mod spec;
 pub mod train;
 pub mod value;

@@ -146,6 +146,7 @@ impl Conversation {
             name: "fake".to_owned(),
             train_json: train.to_string(),
             checkpoint_json: checkpoint.to_string(),
+            program_json: String::new(),
         }))
         .await;
     }

@@ -6,6 +6,7 @@ use spotsweep_proto::{
     digest::Digest,
     ids::{DeviceName, Epoch, MetricName, SweepName, TrialId},
     line::FailureKind,
+    program::ProgramSection,
     spec::CheckpointPolicy,
 };
 use std::{fmt, sync::Arc};
@@ -47,6 +48,8 @@ pub struct Sweep {
     pub train: serde_json::Value,
     /// When checkpoints are written.
     pub checkpoint: CheckpointPolicy,
+    /// The program that trains, where it is not the agent's trainer.
+    pub program: Option<Box<ProgramSection>>,
 }
 
 /// A lease with all that a trainer needs to carry it out.

@@ -49,6 +49,7 @@ fn spec(trials: u32) -> SweepSpec {
         checkpoint: CheckpointPolicy { every: Every::Steps(10), keep_last: 1 },
         retry: RetryPolicy { max_failures: 3, backoff_s: 10.0 },
         priority: 0,
+        program: None,
     }
 }
 

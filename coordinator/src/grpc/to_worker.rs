@@ -81,6 +81,7 @@ fn sweep_info(card: &SweepCard) -> v1::SweepInfo {
         name: card.name.to_string(),
         train_json: json(&card.spec.train),
         checkpoint_json: json(&card.spec.checkpoint),
+        program_json: card.spec.program.as_ref().map(json).unwrap_or_default(),
     }
 }
 

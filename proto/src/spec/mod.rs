@@ -7,6 +7,7 @@ use crate::{
     digest::Digest,
     ids::{DataName, SweepName},
     metric::Objective,
+    program::ProgramSection,
     value::Assignment,
 };
 use serde::{Deserialize, Serialize};
@@ -55,6 +56,9 @@ pub struct SweepSpec {
     pub retry: RetryPolicy,
     /// Sweeps of higher priority go first; equals share fairly.
     pub priority: i32,
+    /// The program that trains; without one it is a model of the catalogue, as `train` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<ProgramSection>,
 }
 
 /// How trials are chosen.

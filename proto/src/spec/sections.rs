@@ -97,6 +97,7 @@ pub(super) fn read(
             .integer("priority", -1000..=1000, report)
             .and_then(|p| i32::try_from(p).ok())
             .unwrap_or(0),
+        program: None,
     };
     let workers = spec.resources.workers;
     if workers.max > spec.train.shards

@@ -89,6 +89,7 @@ mod tests {
             name: SweepName::new("s").unwrap(),
             train: serde_json::Value::Null,
             checkpoint: CheckpointPolicy { every: Every::Steps(1), keep_last: 1 },
+            program: None,
         };
         Attempt {
             lease: LeaseKey { trial: TrialRef { sweep: SweepNumber(0), number: 3 }, epoch: Epoch(1) },

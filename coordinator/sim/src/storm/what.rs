@@ -123,5 +123,6 @@ pub(crate) fn spec(trials: u32, workers: Workers) -> Option<SweepSpec> {
         checkpoint: CheckpointPolicy { every: Every::Steps(10), keep_last: 1 },
         retry: RetryPolicy { max_failures: u32::MAX, backoff_s: 0.5 },
         priority: 0,
+        program: None,
     })
 }
