@@ -303,6 +303,7 @@ impl Running {
             match event {
                 LinkEvent::Up => {
                     let held = self.session.held().into_iter().map(wire::held).collect();
+                    self.hello.connection += 1;
                     self.link.say_hello(v1::Hello { held, ..self.hello.clone() });
                 }
                 LinkEvent::Message(message) => self.heard(message, now)?,

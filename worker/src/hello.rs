@@ -38,5 +38,6 @@ pub(crate) fn hello(config: &AgentConfig, incarnation: Incarnation, equipment: &
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }),
         held: Vec::new(),
+        connection: 0,
     }
 }

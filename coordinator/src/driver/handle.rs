@@ -109,15 +109,16 @@ impl Handle {
         self.store.borrow().clone()
     }
 
-    /// Opens a worker's connection. It is welcomed by the first message, or the channel closes.
+    /// Opens a worker's connection, by its process's own count number `connection`. It is welcomed by the first message,
+    /// or the channel closes: as it does at once where a later connection of the process is open.
     ///
     /// # Errors
     /// The coordinator ends.
-    pub async fn attach(&self, hello: Hello) -> Result<Attached, Problem> {
+    pub async fn attach(&self, hello: Hello, connection: u64) -> Result<Attached, Problem> {
         let session = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
         let (messages, receiver) = mpsc::channel(SESSION_QUEUE);
         let heard = Arc::new(AtomicBool::new(true));
-        let link = SessionLink { session, messages, heard: heard.clone() };
+        let link = SessionLink { session, connection, messages, heard: heard.clone() };
         self.send(Input::Join { hello: Box::new(hello), link }).await?;
         Ok(Attached { sender: AttachedSender { session, inputs: self.inputs.clone(), heard }, receiver })
     }

@@ -207,8 +207,9 @@ impl Driver {
             }
             Input::Join { hello, link } => {
                 let session = link.session;
-                self.sessions.open(link, hello.incarnation, hello.held.clone());
-                self.take(Event::Joined { session, hello });
+                if self.sessions.open(link, hello.incarnation, hello.held.clone()) {
+                    self.take(Event::Joined { session, hello });
+                }
             }
             Input::Ready { session, device, credits } if self.sessions.is_open(session) => {
                 self.take(Event::Ready { session, device, credits });

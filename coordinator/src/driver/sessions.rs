@@ -85,6 +85,8 @@ pub enum ToSession {
 pub struct SessionLink {
     /// Its number.
     pub session: SessionId,
+    /// The number that the worker's process gives it, which grows.
+    pub connection: u64,
     /// Where messages go; closed when the driver lets go of it.
     pub messages: mpsc::Sender<ToSession>,
     /// Set whenever anything comes from the worker.
@@ -113,8 +115,16 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    /// A worker said hello.
-    pub(crate) fn open(&mut self, link: SessionLink, incarnation: Incarnation, held: Vec<HeldLease>) {
+    /// A worker said hello. False, and the connection is let go: this hello was so long on its way that a later one of
+    /// the same process came before it. To heed it would cut off the connection that the worker uses.
+    pub(crate) fn open(&mut self, link: SessionLink, incarnation: Incarnation, held: Vec<HeldLease>) -> bool {
+        let overtaken = |session: &Session| {
+            session.incarnation == incarnation && session.link.connection > link.connection
+        };
+        if self.open.values().any(overtaken) {
+            tracing::info!(connection = link.connection, "a hello came behind that of a later connection");
+            return false;
+        }
         // A new connection of the same process: the older one is over, whether or not it has noticed.
         self.open.retain(|_, session| session.incarnation != incarnation);
         let session = Session {
@@ -127,6 +137,7 @@ impl Sessions {
             link,
         };
         self.open.insert(session.link.session, session);
+        true
     }
 
     /// Forgets a connection; false if it was over already.

@@ -186,7 +186,7 @@ async fn nothing_is_answered_before_it_is_durable() {
     let (handle, disk, _driver) = start(0);
     let answer = submitting(&handle, 1);
     disk.until(|state| state.waiting).await;
-    let mut attached = handle.attach(hello()).await.unwrap();
+    let mut attached = handle.attach(hello(), 1).await.unwrap();
     let (turn, has_come) = oneshot::channel();
     let asked = tokio::spawn({
         let handle = handle.clone();
@@ -265,7 +265,7 @@ async fn history_is_written_once_for_each_commit_in_order_and_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_does_not_read_is_let_go_and_others_are_served() {
     let (handle, _disk, _driver) = start(PLENTY);
-    let slow = handle.attach(hello()).await.unwrap();
+    let slow = handle.attach(hello(), 1).await.unwrap();
     for seq in 1..=(sessions::SESSION_QUEUE as u64 + 100) {
         let batch = ReportBatch { first_seq: seq, metric_names: Vec::new(), reports: Vec::new() };
         assert!(slow.sender.reports(batch).await);
@@ -274,8 +274,22 @@ async fn a_worker_that_does_not_read_is_let_go_and_others_are_served() {
     }
     let state = handle.query(|engine| engine.workers().next().map(|worker| worker.link)).await.unwrap().0;
     assert!(!format!("{state:?}").contains("Connected"), "{state:?}");
-    let mut brisk = handle.attach(Hello { incarnation: Incarnation(2), ..hello() }).await.unwrap();
+    let mut brisk = handle.attach(Hello { incarnation: Incarnation(2), ..hello() }, 1).await.unwrap();
     assert!(matches!(brisk.receiver.recv().await, Some(ToSession::Welcome { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_hello_does_not_cut_off_the_connection_that_a_worker_uses() {
+    let (handle, _disk, _driver) = start(PLENTY);
+    let mut in_use = handle.attach(hello(), 2).await.unwrap();
+    assert!(matches!(in_use.receiver.recv().await, Some(ToSession::Welcome { .. })));
+    let mut overtaken = handle.attach(hello(), 1).await.unwrap();
+    assert!(overtaken.receiver.recv().await.is_none(), "it is let go without a welcome");
+    handle.submit(1, sweep(1)).await.unwrap().unwrap();
+    assert!(in_use.sender.ready(0, 1).await);
+    assert!(in_use.receiver.recv().await.is_some(), "the one in use is still served");
+    let mut later = handle.attach(hello(), 3).await.unwrap();
+    assert!(matches!(later.receiver.recv().await, Some(ToSession::Welcome { .. })));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -297,7 +311,7 @@ async fn a_shutdown_writes_what_is_under_way_and_a_snapshot() {
 #[tokio::test(flavor = "multi_thread")]
 async fn leases_reach_the_worker_after_their_sweep() {
     let (handle, _disk, _driver) = start(PLENTY);
-    let mut attached = handle.attach(hello()).await.unwrap();
+    let mut attached = handle.attach(hello(), 1).await.unwrap();
     handle.submit(1, sweep(3)).await.unwrap().unwrap();
     assert!(attached.sender.ready(0, 2).await);
     let (mut told, mut granted) = (false, 0);

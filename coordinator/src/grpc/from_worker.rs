@@ -377,6 +377,7 @@ mod tests {
             }],
             machine: None,
             held: vec![],
+            connection: 0,
         }
     }
 

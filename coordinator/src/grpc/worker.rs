@@ -84,11 +84,12 @@ async fn open(
     let Some(v1::FromWorker { message: Some(Message::Hello(hello)) }) = first else {
         return Err(Problem::new(Code::BadRequest, "an agent's first message is its hello"));
     };
+    let connection = hello.connection;
     let hello = from_worker::hello(hello)?;
     let devices = hello.devices.len();
     let (member, store_answers) = rendezvous.connect(hello.incarnation);
     let member = Arc::new(member);
-    let attached = handle.attach(hello).await?;
+    let attached = handle.attach(hello, connection).await?;
     let end = Arc::new(Mutex::new(None));
     let (alive, ended) = oneshot::channel();
     tokio::spawn(listen(said, attached.sender, devices, member.clone(), end.clone(), ended));

@@ -54,14 +54,15 @@ fn hello() -> impl Strategy<Value = v1::Hello> {
     let incarnation = prop_oneof![6 => (0..3_u8).prop_map(|byte| vec![byte; 16]), 1 => bytes()];
     let protocol = prop_oneof![9 => Just(WORKER_PROTOCOL), 1 => any::<u32>()];
     let machine = option::of(text().prop_map(|host| v1::Machine { host, ..v1::Machine::default() }));
-    (protocol, text(), incarnation, vec(device, 0..3), machine, vec(held, 0..4)).prop_map(
-        |(protocol, name, incarnation, devices, machine, held)| v1::Hello {
+    (protocol, text(), incarnation, vec(device, 0..3), machine, vec(held, 0..4), number()).prop_map(
+        |(protocol, name, incarnation, devices, machine, held, connection)| v1::Hello {
             protocol,
             name,
             incarnation: incarnation.into(),
             devices,
             machine,
             held,
+            connection,
         },
     )
 }

@@ -11,8 +11,8 @@ use crate::clock::MachineClock;
 use spotsweep_engine::{
     Action, Engine, Event, SessionId, SweepId, Time, TrialRef, WorkerView, explain::Reason, views::LinkView,
 };
-use spotsweep_proto::ids::Epoch;
-use std::collections::BTreeSet;
+use spotsweep_proto::ids::{Epoch, Incarnation};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Commits between two snapshots.
 const SNAPSHOT_EVERY: u32 = 40;
@@ -46,6 +46,8 @@ pub(crate) struct Coordinator {
     /// Grows with every death, so that what was meant for an earlier life is known.
     pub(crate) life: u32,
     pub(crate) heard: BTreeSet<SessionId>,
+    /// The open connection of each process, as the driver knows it. Their numbers grow in the order in which agents open them.
+    doors: BTreeMap<Incarnation, SessionId>,
     pub(crate) events: u64,
     /// The journal cannot be written until then.
     pub(crate) disk_full_until: Time,
@@ -76,6 +78,7 @@ impl Coordinator {
             up: true,
             life: 0,
             heard: BTreeSet::new(),
+            doors: BTreeMap::new(),
             events: 0,
             disk_full_until: Time(0),
             doomed: None,
@@ -88,6 +91,21 @@ impl Coordinator {
             commits: 0,
             mistake,
         }
+    }
+
+    /// A hello arrives. False for one that a later connection of the same process has overtaken, which the driver lets go.
+    pub(crate) fn opens(&mut self, session: SessionId, incarnation: Incarnation) -> bool {
+        let overtaken = self.doors.get(&incarnation).is_some_and(|open| *open > session);
+        if !overtaken || self.mistake == Some(Mistake::OldHelloHeeded) {
+            self.doors.insert(incarnation, session);
+            return true;
+        }
+        false
+    }
+
+    /// The driver sees that a connection is over.
+    pub(crate) fn closes(&mut self, session: SessionId) {
+        self.doors.retain(|_, open| *open != session);
     }
 
     /// Takes an event. True if it is the first of a group, so that a commit must be begun.
@@ -200,6 +218,7 @@ impl Coordinator {
         self.touched.clear();
         self.waiting.clear();
         self.heard.clear();
+        self.doors.clear();
         self.doomed = None;
         self.up = false;
         self.life += 1;

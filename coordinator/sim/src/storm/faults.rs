@@ -21,6 +21,8 @@ const SETTLE_S: f64 = 3.0;
 const RESUME_AGAIN_S: f64 = 2.0;
 /// Beside so many disasters a machine loses the network to the others, though not that to the coordinator.
 const CUT_ONE_IN: u64 = 12;
+/// One in so many connections breaks with the hello under way.
+const BROKEN_AT_ONCE_ONE_IN: u64 = 30;
 
 impl World {
     /// One disaster, and when the next comes. After the storm the machines return: whoever sleeps wakes up by
@@ -232,6 +234,14 @@ impl World {
         if seen && self.coordinator.up {
             let wait_s = self.dice.between_s(0.0, 0.5);
             self.after(wait_s, What::SeenBroken { session, life: self.coordinator.life });
+        }
+    }
+
+    /// Some connections break as soon as they are opened, and their hello may come behind the next one's.
+    pub(crate) fn may_break_at_once(&mut self, session: SessionId) {
+        if self.now < self.storm_until && self.dice.one_in(BROKEN_AT_ONCE_ONE_IN) {
+            self.faults.breaks += 1;
+            self.break_link(session, true, Some(self.now.after_s(4.0)));
         }
     }
 

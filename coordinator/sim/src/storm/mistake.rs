@@ -43,11 +43,13 @@ pub enum Mistake {
     LeftBehindHeard,
     /// It keeps nothing for gangs, however long they wait.
     EndlessPatience,
+    /// It heeds a hello that a later connection of the same process has overtaken.
+    OldHelloHeeded,
 }
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::AnswerBeforeCommit,
         Self::HistoryTwice,
         Self::LoseLastEvent,
@@ -65,6 +67,7 @@ impl Mistake {
         Self::OldMakeUpBroken,
         Self::LeftBehindHeard,
         Self::EndlessPatience,
+        Self::OldHelloHeeded,
     ];
 
     /// The scenario in which it shows.
@@ -84,7 +87,8 @@ impl Mistake {
             | Self::OlderResume
             | Self::DeathUnnoticed
             | Self::NoticeIgnored
-            | Self::ReportBeforeUpload => usual,
+            | Self::ReportBeforeUpload
+            | Self::OldHelloHeeded => usual,
             Self::GangInPart | Self::OldMakeUpBroken | Self::LeftBehindHeard => {
                 Scenario { mistake: Some(self), ..Scenario::with_gangs() }
             }

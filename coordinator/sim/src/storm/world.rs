@@ -383,6 +383,9 @@ impl World {
             }
             Ok(())
         })?;
+        if let Some(session) = session {
+            self.may_break_at_once(session);
+        }
         for key in gangs {
             self.look(key)?;
         }
@@ -395,6 +398,7 @@ impl World {
         match what {
             What::ToCoordinator { session, message, late } => self.arrived(session, message, late)?,
             What::SeenBroken { session, life } if current(life) => {
+                self.coordinator.closes(session);
                 self.take(Event::Disconnected { session })?;
             }
             What::Commit { life } if current(life) => self.commit()?,
@@ -455,11 +459,18 @@ impl World {
         }
         self.coordinator.heard.insert(session);
         match message {
-            Up::Hello(hello) => self.take(Event::Joined { session, hello }),
+            Up::Hello(hello) => {
+                if self.coordinator.opens(session, hello.incarnation) {
+                    self.check_door(session)?;
+                    self.take(Event::Joined { session, hello })?;
+                }
+                Ok(())
+            }
             Up::Ready { credits } => self.take(Event::Ready { session, device: 0, credits }),
             Up::Reports(batch) => self.take(Event::Reports { session, batch }),
             Up::Goodbye => {
                 self.network.close(session, None);
+                self.coordinator.closes(session);
                 self.take(Event::Left { session })
             }
             Up::Noticed(notice) => self.take(Event::Noticed { session, notice }),
@@ -469,6 +480,19 @@ impl World {
             }
             Up::Heartbeat => Ok(()),
         }
+    }
+}
+
+impl World {
+    /// A hello is about to be heeded over this connection: its agent must not be at work over a later one.
+    fn check_door(&self, session: SessionId) -> Result<(), Breach> {
+        let Some(link) = self.network.link(session) else { return Ok(()) };
+        let same = Some(&self.agents[link.agent]).filter(|agent| agent.alive && agent.life == link.life);
+        let used = same.filter(|agent| agent.is_welcome()).and_then(|agent| agent.link);
+        let cut_off = used.filter(|used| *used > session && self.network.link(*used).is_some_and(|l| l.open));
+        ensure(cut_off.is_none(), "no old hello cuts off the connection that a worker uses", || {
+            format!("{session:?} instead of {cut_off:?}")
+        })
     }
 }
 
