@@ -453,7 +453,9 @@ impl World {
             self.after(wait_s, What::ToCoordinator { session, message, late: true });
             return Ok(());
         }
-        if open && twice && !late && self.dice.one_in(2) {
+        // A connection keeps its order. What replaces what was said before, and has no number, cannot come behind it.
+        let replaces = matches!(message, Up::Ready { .. });
+        if open && twice && !late && !replaces && self.dice.one_in(2) {
             let wait_s = self.dice.between_s(0.0, 0.2);
             self.after(wait_s, What::ToCoordinator { session, message: message.clone(), late: true });
         }
