@@ -88,6 +88,40 @@ impl Shares {
         Self { starts, shards }
     }
 
+    /// Ranks that carry shards so that the slowest is done as early as can be, where rank r takes `shard_s[r]` seconds for
+    /// one: each gets one, and every further one goes to the rank that will be done with it first, the lowest of equals.
+    /// That is optimal for tasks of one size on machines of different speeds (Pinedo, Scheduling, ch. 5). Where a number
+    /// is no time above 0, all count as equally fast.
+    #[must_use]
+    pub fn by_pace(shards: u32, shard_s: &[f64]) -> Self {
+        let ranks = u32::try_from(shard_s.len()).unwrap_or(SHARDS_PER_TRIAL);
+        let even = Self::even(shards, ranks);
+        if even.ranks() as usize != shard_s.len() || !shard_s.iter().all(|s| s.is_finite() && *s > 0.0) {
+            return even;
+        }
+        let mut carried = vec![1_u32; shard_s.len()];
+        for _ in even.ranks()..even.shards() {
+            let done_s = carried.iter().zip(shard_s).map(|(carried, s)| f64::from(carried + 1) * s);
+            let first = done_s.enumerate().min_by(|a, b| a.1.total_cmp(&b.1));
+            if let Some(more) = first.and_then(|(rank, _)| carried.get_mut(rank)) {
+                *more += 1;
+            }
+        }
+        let mut next = 0;
+        let starts = carried.iter().map(|carried| {
+            next += carried;
+            next - carried
+        });
+        let starts = starts.collect();
+        Self { starts, shards: even.shards }
+    }
+
+    /// When the last rank is done with its shards, in seconds, where rank r takes `shard_s[r]` for one.
+    #[must_use]
+    pub fn done_s(&self, shard_s: &[f64]) -> f64 {
+        (0..self.ranks()).zip(shard_s).map(|(rank, s)| self.of(rank).len() as f64 * s).fold(0.0, f64::max)
+    }
+
     /// Ranks.
     #[must_use]
     pub fn ranks(&self) -> u32 {
@@ -187,7 +221,39 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn shares_follow_the_pace_and_each_rank_carries_one_at_least() {
+        let sizes = |shards, shard_s: &[f64]| {
+            let shares = Shares::by_pace(shards, shard_s);
+            (0..shares.ranks()).map(|rank| shares.of(rank).len()).collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(8, &[1.0, 1.0]), [4, 4]);
+        assert_eq!(sizes(8, &[1.0, 3.0]), [6, 2]);
+        assert_eq!(sizes(8, &[0.001, 100.0, 0.001]), [4, 1, 3]);
+        assert_eq!(sizes(8, &[1.0, f64::NAN]), [4, 4]);
+        assert_eq!(sizes(2, &[1.0, 9.0]), [1, 1]);
+        assert_eq!(sizes(2, &[1.0, 1.0, 1.0]), [1, 1]);
+    }
+
     proptest! {
+        #[test]
+        fn no_shares_are_done_earlier_than_those_by_pace(
+            shard_s in prop::collection::vec(0.1f64..10.0, 2..=3),
+            shards in 3u32..=12,
+        ) {
+            let chosen = Shares::by_pace(shards, &shard_s);
+            let ranks = chosen.ranks();
+            let all: Vec<u32> = (0..ranks).flat_map(|rank| chosen.of(rank)).collect();
+            prop_assert_eq!(all, (0..shards).collect::<Vec<_>>());
+            for first in 1..shards {
+                for second in first + 1..=shards {
+                    let starts = [0, first, second];
+                    let Ok(other) = Shares::new(starts[..ranks as usize].to_vec(), shards) else { continue };
+                    prop_assert!(chosen.done_s(&shard_s) <= other.done_s(&shard_s) * (1.0 + 1e-12));
+                }
+            }
+        }
+
         #[test]
         fn even_shares_cover_every_shard_once_and_differ_by_one_at_most(shards in 1u32..=64, ranks in 1u32..=64) {
             let shares = Shares::even(shards, ranks);

@@ -16,7 +16,7 @@ use crate::{
     spec::CheckpointPolicy,
 };
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::{num::NonZeroU64, path::PathBuf};
 
 /// The version that this crate speaks.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -177,7 +177,8 @@ pub enum FromTrainer {
         /// For the person who reads it.
         message: String,
     },
-    /// The ranks of a generation are connected and agree on the state at `step`; training goes on.
+    /// The ranks of a generation are connected and agree on the state at `step`; training goes on. Said again, now and then,
+    /// by ranks that have measured how fast they are.
     GangFormed {
         /// The job's epoch.
         epoch: Epoch,
@@ -185,6 +186,10 @@ pub enum FromTrainer {
         generation: Generation,
         /// Finished steps.
         step: u64,
+        /// Mean time that this rank takes for one shard of a step, exchanges left out, in microseconds: by it the coordinator
+        /// divides the shards. Absent before it is measured.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shard_us: Option<NonZeroU64>,
     },
     /// A peer was lost: the unfinished step is thrown away, the state behind `step` is kept in memory, and the rank
     /// waits for [`ToTrainer::Gang`] or [`ToTrainer::Stop`]; one that came already is used at once. A rank that has not

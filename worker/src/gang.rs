@@ -5,6 +5,7 @@ use crate::attempt::LeaseKey;
 use spotsweep_proto::gang::{Generation, Roster, Shares, StoreOp};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    num::NonZeroU64,
     time::Duration,
 };
 
@@ -53,6 +54,8 @@ pub struct GangNews {
     pub broken: Option<String>,
     /// The worker has no rank yet, and all that it needs to get one.
     pub ready: bool,
+    /// Where it formed: how long this rank takes for one shard of a step, in microseconds, once it has measured it.
+    pub shard_us: Option<NonZeroU64>,
 }
 
 /// A question of this worker's rank to the rendezvous store.
@@ -144,7 +147,7 @@ mod tests {
     }
 
     fn news(generation: u64) -> GangNews {
-        GangNews { generation: Generation(generation), step: 3, broken: None, ready: false }
+        GangNews { generation: Generation(generation), step: 3, broken: None, ready: false, shard_us: None }
     }
 
     fn question(id: u64) -> StoreQuestion {

@@ -13,7 +13,7 @@ use spotsweep_proto::{
     notice::{Notice, NoticeKind, NoticeSource},
 };
 use spotsweep_wire::v1;
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, num::NonZeroU64, time::Duration};
 
 /// What a coordinator says, checked.
 #[derive(Debug)]
@@ -209,7 +209,7 @@ pub(crate) fn held((lease, device): (LeaseKey, usize)) -> v1::HeldLease {
 
 /// How a make-up of a gang stands.
 pub(crate) fn gang_news(lease: LeaseKey, news: GangNews) -> v1::GangNews {
-    let GangNews { generation, step, broken, ready } = news;
+    let GangNews { generation, step, broken, ready, shard_us } = news;
     v1::GangNews {
         trial: Some(trial_key(lease)),
         epoch: lease.epoch.0,
@@ -217,6 +217,7 @@ pub(crate) fn gang_news(lease: LeaseKey, news: GangNews) -> v1::GangNews {
         step,
         broken,
         ready,
+        shard_us: shard_us.map_or(0, NonZeroU64::get),
     }
 }
 

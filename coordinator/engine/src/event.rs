@@ -17,7 +17,7 @@ use spotsweep_proto::{
 /// Version of the journal's encoding of [`Event`] and of the snapshot's encoding of the state.
 ///
 /// Sweeps stand in it as JSON ([`crate::spec_json`]), so that a sweep file may learn new keys without another version.
-pub const FORMAT_VERSION: u32 = 3;
+pub const FORMAT_VERSION: u32 = 4;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -120,6 +120,11 @@ pub enum GangNews {
     /// The worker has all that it needs to join: data, checkpoint, trainer. Said once for a lease that was granted
     /// without a rank, before which no make-up counts on it.
     Ready,
+    /// As [`GangNews::Formed`], and how fast the rank computes.
+    Pace {
+        /// Mean time for one shard of a step, exchanges with others left out, in microseconds; above 0.
+        shard_us: u64,
+    },
 }
 
 /// What a command is about.

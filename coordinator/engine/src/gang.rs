@@ -25,7 +25,10 @@ use crate::{
     time::Time,
 };
 use serde::{Deserialize, Serialize};
-use spotsweep_proto::{gang::Generation, spec::Workers};
+use spotsweep_proto::{
+    gang::{Generation, Shares},
+    spec::Workers,
+};
 
 /// Several workers and one trial.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -48,6 +51,8 @@ pub(crate) struct Gang {
     fresh: bool,
     /// A rank that had the state before has said that this make-up formed.
     agreed: bool,
+    /// Which shards each rank of this make-up carries.
+    shares: Shares,
 }
 
 /// A worker's part in a gang.
@@ -65,12 +70,23 @@ pub(crate) struct Seat {
     broke_at: u64,
     /// When it was given.
     since: Time,
+    /// Time that it takes for one shard of a step, in microseconds, as it said last.
+    shard_us: Option<u64>,
 }
 
 impl Seat {
     /// One that was just given.
     pub(crate) fn new(worker: WorkerId, device: u16, at: Time) -> Self {
-        Self { worker, device, answered: false, holds: false, owes_until: 0, broke_at: 0, since: at }
+        Self {
+            worker,
+            device,
+            answered: false,
+            holds: false,
+            owes_until: 0,
+            broke_at: 0,
+            since: at,
+            shard_us: None,
+        }
     }
 }
 
@@ -102,6 +118,7 @@ impl Gang {
             breaks: 0,
             fresh: true,
             agreed: false,
+            shares: Shares::even(1, 1),
         }
     }
 

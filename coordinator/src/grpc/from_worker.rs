@@ -282,7 +282,7 @@ pub fn noticed(noticed: v1::Noticed) -> Option<Notice> {
 /// # Errors
 /// No trial, generation 0 (they grow from 1) of one that has a rank, or a step beyond the limit.
 pub fn gang_news(news: v1::GangNews) -> Result<RankWord, Problem> {
-    let v1::GangNews { trial, epoch, generation, step, broken, ready } = news;
+    let v1::GangNews { trial, epoch, generation, step, broken, ready, shard_us } = news;
     Ok(RankWord {
         trial: self::trial(trial)?,
         epoch: Epoch(epoch),
@@ -290,7 +290,10 @@ pub fn gang_news(news: v1::GangNews) -> Result<RankWord, Problem> {
         step: steps(step)?,
         news: match broken {
             _ if ready => GangNews::Ready,
-            None => GangNews::Formed,
+            None => match shard_us {
+                0 => GangNews::Formed,
+                shard_us => GangNews::Pace { shard_us },
+            },
             Some(message) => GangNews::Broken { message: cut(message, limits::FAILURE_TEXT_BYTES) },
         },
     })
@@ -490,12 +493,15 @@ mod tests {
     fn news_of_a_gang_and_questions_are_taken_within_their_limits() {
         let trial = Some(v1::TrialKey { sweep: 0, number: 3 });
         let broken = Some("é".repeat(limits::FAILURE_TEXT_BYTES));
-        let news = v1::GangNews { trial, epoch: 2, generation: 1, step: 5, broken, ready: false };
+        let news =
+            v1::GangNews { trial, epoch: 2, generation: 1, step: 5, broken, ready: false, shard_us: 0 };
         let word = gang_news(news.clone()).unwrap();
         let GangNews::Broken { message } = word.news else { panic!("it is broken") };
         assert_eq!((word.step, message.len()), (5, limits::FAILURE_TEXT_BYTES));
         let formed = gang_news(v1::GangNews { broken: None, ..news.clone() }).unwrap();
         assert_eq!(formed.news, GangNews::Formed);
+        let paced = gang_news(v1::GangNews { broken: None, shard_us: 70, ..news.clone() }).unwrap();
+        assert_eq!(paced.news, GangNews::Pace { shard_us: 70 });
         assert!(gang_news(v1::GangNews { trial: None, ..news.clone() }).is_err());
         assert!(gang_news(v1::GangNews { generation: 0, ..news.clone() }).is_err());
         assert!(gang_news(v1::GangNews { step: limits::STEPS_PER_TRIAL + 1, ..news }).is_err());

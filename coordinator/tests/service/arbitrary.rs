@@ -133,7 +133,7 @@ fn message() -> BoxedStrategy<Message> {
         1 => Just(Message::Goodbye(v1::Goodbye {})),
         2 => (key(), number(), number(), number(), option::of(text()), any::<bool>()).prop_map(
             |(trial, epoch, generation, step, broken, ready)| {
-                Message::Gang(v1::GangNews { trial, epoch, generation, step, broken, ready })
+                Message::Gang(v1::GangNews { trial, epoch, generation, step, broken, ready, shard_us: step })
             }
         ),
         1 => (key(), number(), number(), number(), text(), option::of(bytes())).prop_map(

@@ -361,7 +361,7 @@ fn word(session: &mut Session) -> GangWord {
 }
 
 fn formed(generation: u64) -> GangNews {
-    GangNews { generation: Generation(generation), step: 0, broken: None, ready: false }
+    GangNews { generation: Generation(generation), step: 0, broken: None, ready: false, shard_us: None }
 }
 
 #[test]

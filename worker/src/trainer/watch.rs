@@ -183,10 +183,10 @@ impl Watch {
                 self.step = self.step.max(step);
                 Ok(Said::Failed { step, kind: reason, message })
             }
-            FromTrainer::GangFormed { epoch, generation, step } => {
+            FromTrainer::GangFormed { epoch, generation, step, shard_us } => {
                 self.check("gang_formed", epoch, None, step)?;
                 self.check_generation("gang_formed", generation)?;
-                Ok(Said::Gang(GangNews { generation, step, broken: None, ready: false }))
+                Ok(Said::Gang(GangNews { generation, step, broken: None, ready: false, shard_us }))
             }
             // Before the start too: its peers may never come.
             FromTrainer::GangBroken { epoch, generation, step, message } => {
@@ -194,7 +194,13 @@ impl Watch {
                 self.check_generation("gang_broken", generation)?;
                 check_limit(step)?;
                 self.step = self.step.max(step);
-                Ok(Said::Gang(GangNews { generation, step, broken: Some(message), ready: false }))
+                Ok(Said::Gang(GangNews {
+                    generation,
+                    step,
+                    broken: Some(message),
+                    ready: false,
+                    shard_us: None,
+                }))
             }
             FromTrainer::Store { epoch, generation, id, op } => {
                 self.check_epoch("store", epoch)?;
@@ -439,6 +445,7 @@ mod tests {
             epoch: EPOCH,
             generation: Generation(generation),
             step: 12,
+            shard_us: None,
         };
         let broken = |generation| FromTrainer::GangBroken {
             epoch: EPOCH,

@@ -102,7 +102,9 @@ fn a_clean_leave_and_a_join_cost_no_step_and_break_nothing() {
 
 /// The step at which trainer `who` finds itself in a gang.
 fn formed(hub: &mut Hub, who: usize) -> u64 {
-    match hub.until(|speaker, line| speaker == who && matches!(line, FromTrainer::GangFormed { .. })) {
+    match hub.until(|speaker, line| {
+        speaker == who && matches!(line, FromTrainer::GangFormed { shard_us: None, .. })
+    }) {
         (_, FromTrainer::GangFormed { step, .. }) => step,
         other => panic!("{other:?}"),
     }
@@ -132,7 +134,7 @@ fn after_kill_9_the_survivors_go_on_from_memory() {
         let broken: Vec<u64> = hub.said.iter().filter_map(|(_, line)| broken_at(line)).collect();
         assert_eq!(broken.len(), 2);
         let formed = hub.said.iter().rev().find_map(|(_, line)| match line {
-            FromTrainer::GangFormed { step, .. } => Some(*step),
+            FromTrainer::GangFormed { step, shard_us: None, .. } => Some(*step),
             _ => None,
         });
         assert_eq!(formed, broken.iter().max().copied(), "the newest state in memory wins");
@@ -287,5 +289,19 @@ fn without_exactness_all_ranks_still_end_with_the_same_bits() {
         hub.stop(2, true);
         let third = weights_of_the_stopped(&mut hub, 2);
         assert!(second == third && second == last_weights(&hub, 0), "{recipe}");
+    }
+}
+
+#[test]
+fn a_rank_with_peers_tells_how_fast_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut hub = Hub::new(PROGRAM, sharded(&recipes()[2], 1_000_000, folder.path()), PATIENT_MS);
+    let members = hub.start_many(2);
+    hub.gather(&members);
+    for member in members {
+        let paced = |speaker, line: &FromTrainer| {
+            speaker == member && matches!(line, FromTrainer::GangFormed { shard_us: Some(_), .. })
+        };
+        hub.until(paced);
     }
 }

@@ -60,7 +60,7 @@ impl State {
                 attempt,
                 expires_at: worker.expires_at,
                 resume,
-                gang: Some(self.gang_place(trial_ref, gang, seat.worker)),
+                gang: Some(self.gang_place(gang, seat.worker)),
                 interruption_mean_s: self.interruptions.mean_s(),
             };
             out.push(Action::Grant { session, device: seat.device, grant });

@@ -8,6 +8,10 @@ use crate::{
 };
 use spotsweep_proto::{gang::Shares, ids::Epoch};
 
+/// The shards are divided anew if the slowest rank of a step would then be done in less than this part of the time. What
+/// ranks measure varies by some percent from one time to the next, and a change costs a few steps' time.
+const LOPSIDED: f64 = 0.85;
+
 impl State {
     /// The one decision about a gang's make-up, made after whatever changed: wait, form a new one, or give up.
     pub(crate) fn settle(&mut self, trial_ref: TrialRef, out: &mut Out<'_>) {
@@ -28,7 +32,11 @@ impl State {
                 ready == gang.joining.len() || (ready >= min && waited_s >= self.config.gang_gather_s)
             }
             Phase::Forming | Phase::Broken => false,
-            Phase::Formed => ready > 0 || self.can_let_go(gang, min),
+            Phase::Formed => {
+                ready > 0
+                    || self.can_let_go(gang, min)
+                    || (waited_s >= self.config.gang_settle_s && gang.is_lopsided())
+            }
             Phase::Short => gang.ranks.len() + ready >= min,
         };
         if forms {
@@ -91,6 +99,7 @@ impl State {
     /// Makes a new make-up of the ranks that are left and of those that are ready to join.
     pub(super) fn form(&mut self, trial_ref: TrialRef, out: &mut Out<'_>) {
         let min = self.workers_of(trial_ref).min as usize;
+        let shards = self.sweep(trial_ref.sweep).map_or(1, |sweep| sweep.spec.train.shards);
         let Some(gang) = self.gangs.get(&trial_ref) else { return };
         let (joins, waits): (Vec<Seat>, Vec<Seat>) = gang.joining.iter().partition(|seat| seat.answered);
         // Ranks can be one step apart when their gang breaks: the newest state is taken over by the others.
@@ -120,6 +129,7 @@ impl State {
         gang.ranks = ranks.into_iter().map(|seat| Seat { answered: false, ..seat }).collect();
         gang.joining = waits;
         gang.leaving.extend(leaves);
+        gang.shares = shares_of(shards, &gang.ranks);
         gang.enter(Phase::Forming, out.at);
         self.choose_holder(trial_ref);
         let told: Vec<WorkerId> = self
@@ -141,19 +151,40 @@ impl State {
             && !gang.joining.iter().any(|seat| seat.worker == worker)
             && let Some(session) = self.workers.get(&worker).and_then(|worker| worker.session())
         {
-            let place = self.gang_place(trial_ref, gang, worker);
+            let place = self.gang_place(gang, worker);
             out.push(Action::Regang { session, trial: trial_ref, epoch: Epoch(trial.epoch), place });
         }
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "no more ranks than shards")]
-    pub(super) fn gang_place(&self, trial_ref: TrialRef, gang: &Gang, worker: WorkerId) -> GangPlace {
-        let shards = self.sweep(trial_ref.sweep).map_or(1, |sweep| sweep.spec.train.shards);
+    pub(super) fn gang_place(&self, gang: &Gang, worker: WorkerId) -> GangPlace {
         let rank = gang.ranks.iter().position(|seat| seat.worker == worker).map(|rank| rank as u32);
-        GangPlace {
-            generation: gang.generation,
-            rank,
-            shares: Shares::even(shards, gang.ranks.len().max(1) as u32),
-        }
+        GangPlace { generation: gang.generation, rank, shares: gang.shares.clone() }
     }
+}
+
+impl Gang {
+    /// Whether another division of the shards would make steps notably shorter, by what all ranks say of their pace. A
+    /// make-up that is about to change for another reason waits for that.
+    fn is_lopsided(&self) -> bool {
+        let known = self.ranks.iter().all(|seat| seat.shard_us.is_some());
+        let shard_s = paces(&self.ranks);
+        let better = || Shares::by_pace(self.shares.shards(), &shard_s).done_s(&shard_s);
+        known && self.joining.is_empty() && better() < LOPSIDED * self.shares.done_s(&shard_s)
+    }
+}
+
+/// Seconds that each rank takes for a shard; for one that has not said it, the mean of the others.
+fn paces(ranks: &[Seat]) -> Vec<f64> {
+    let known: Vec<f64> = ranks.iter().filter_map(|seat| seat.shard_us).map(seconds).collect();
+    let mean = if known.is_empty() { 1.0 } else { known.iter().sum::<f64>() / known.len() as f64 };
+    ranks.iter().map(|seat| seat.shard_us.map_or(mean, seconds)).collect()
+}
+
+fn seconds(us: u64) -> f64 {
+    us as f64 * 1e-6
+}
+
+fn shares_of(shards: u32, ranks: &[Seat]) -> Shares {
+    Shares::by_pace(shards, &paces(ranks))
 }

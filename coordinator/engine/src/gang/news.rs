@@ -42,10 +42,13 @@ impl State {
         }
         match news {
             GangNews::Ready => {}
-            GangNews::Formed => {
+            GangNews::Formed | GangNews::Pace { .. } => {
                 if let Some(seat) = gang.ranks.iter_mut().find(|seat| seat.worker == id && current) {
                     seat.holds |= gang.fresh;
                     gang.agreed |= seat.holds && !gang.fresh;
+                    if let GangNews::Pace { shard_us } = news {
+                        seat.shard_us = Some(shard_us);
+                    }
                     if gang.phase == Phase::Forming {
                         gang.enter(Phase::Formed, out.at);
                         gang.advance(step);

@@ -530,3 +530,46 @@ fn a_worker_that_prepares_for_too_long_makes_room_for_another() {
     world.gang_ready(c, lease);
     assert_eq!(world.ranks(), [(a, 1, Some(0)), (c, 1, Some(1))]);
 }
+
+/// Whether 6 s change the make-up: how many shards each rank then carries.
+fn carried_later(world: &mut World, sessions: &[SessionId]) -> Option<Vec<u32>> {
+    (0..6).find_map(|_| {
+        world.tick_for(1, sessions);
+        carried(world)
+    })
+}
+
+/// The same of the newest step.
+fn carried(world: &World) -> Option<Vec<u32>> {
+    let (_, GangPlace { shares, .. }) = world.places().into_iter().next()?;
+    Some((0..shares.ranks()).map(|rank| shares.of(rank).end - shares.of(rank).start).collect())
+}
+
+#[test]
+fn shards_follow_the_measured_pace_once_the_gang_has_settled() {
+    let mut world = World::new();
+    let sessions = [world.join("a", 1), world.join("b", 1)];
+    world.submit(gang_spec(1, 2, 2));
+    let lease = world.gang(&sessions);
+    let pace = |world: &mut World, session, generation, shard_us| {
+        world.news(session, lease, generation, 10, GangNews::Pace { shard_us });
+    };
+    pace(&mut world, sessions[0], 1, 10_000);
+    pace(&mut world, sessions[1], 1, 31_000);
+    assert_eq!(carried(&world), None, "it keeps its make-up for a while");
+    assert_eq!(carried_later(&mut world, &sessions), Some(vec![6, 2]));
+    assert_eq!(world.ranks().iter().map(|rank| rank.1).collect::<Vec<_>>(), [2, 2]);
+    for session in sessions {
+        world.news(session, lease, 2, 12, GangNews::Formed);
+    }
+    pace(&mut world, sessions[0], 2, 11_000);
+    assert_eq!(carried_later(&mut world, &sessions), None, "no division is notably better");
+    pace(&mut world, sessions[1], 1, 1);
+    assert_eq!(
+        carried_later(&mut world, &sessions),
+        None,
+        "a late word about the make-up of before counts for nothing"
+    );
+    pace(&mut world, sessions[1], 2, 11_000);
+    assert_eq!(carried(&world), Some(vec![4, 4]));
+}

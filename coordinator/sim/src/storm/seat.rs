@@ -20,6 +20,9 @@ const MEET_S: f64 = 8.0;
 /// How long one that was warned waits to be let go by the coordinator before it goes by itself.
 const LET_GO_S: f64 = 1.5;
 
+/// A rank tells of its pace after one in so many reports.
+const PACE_ONE_IN: u64 = 4;
+
 /// Which gang.
 pub(crate) type Key = (TrialRef, Epoch);
 
@@ -217,6 +220,13 @@ impl Agent {
         lease.step = Some(step);
         let metrics = vec![(0, loss(key.0, step))];
         self.report(key.0, key.1, ReportBody::Progress { step, data_epoch: 0.0, metrics }, around);
+        if around.dice.one_in(PACE_ONE_IN)
+            && let Some(generation) = self.seat(key).and_then(|(_, part)| part.joined)
+        {
+            // From one time to the next it may be a very different one.
+            let shard_us = 1 + around.dice.below(100_000);
+            self.say(key, generation, GangNews::Pace { shard_us }, around);
+        }
         if is_first && step < STEPS && step.is_multiple_of(CHECKPOINT_STEPS) {
             self.upload(key.0, key.1, checkpoint(key.0, step, false), around);
         }

@@ -101,7 +101,13 @@ impl Exchange {
         len.next_multiple_of(self.ranks() as usize)
     }
 
-    /// Time spent in exchanges since the last call.
+    /// Time spent in exchanges since it was last taken.
+    #[must_use]
+    pub fn spent(&self) -> Duration {
+        self.spent
+    }
+
+    /// The same, and counts from here on.
     pub fn take_spent(&mut self) -> Duration {
         std::mem::take(&mut self.spent)
     }

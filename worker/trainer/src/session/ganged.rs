@@ -4,7 +4,7 @@
 //! hold another, so a gang that lost a rank goes on from memory. Only if nobody holds a state is the job's checkpoint
 //! read, or the trial begun.
 
-use super::{End, Kept, Session};
+use super::{End, Kept, Session, pace::Pace};
 use crate::{
     checkpoint::{
         Meta,
@@ -59,7 +59,8 @@ impl Session<'_> {
         self.agreed = false;
         self.started()?;
         let (epoch, step, generation) = (self.job.epoch, self.step, roster.generation);
-        self.say(FromTrainer::GangFormed { epoch, generation, step })?;
+        self.pace = Pace::default();
+        self.say(FromTrainer::GangFormed { epoch, generation, step, shard_us: None })?;
         if self.owes_report() {
             self.report()?;
         }

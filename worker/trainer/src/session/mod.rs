@@ -6,10 +6,12 @@
 
 mod ganged;
 mod metrics;
+mod pace;
 mod steps;
 
 use self::{
     metrics::{Found, Part, TrainingClock},
+    pace::Pace,
     steps::Rows,
 };
 use crate::{
@@ -108,6 +110,7 @@ struct Session<'a> {
     writer: Writer,
     kept: Kept,
     clock: TrainingClock,
+    pace: Pace,
 }
 
 /// The newest checkpoint that was begun, or the start.
@@ -161,6 +164,7 @@ impl<'a> Session<'a> {
             writer: Writer::new(job.scratch_dir.clone()),
             kept: Kept { step: 0, at: now, held_up: Duration::ZERO },
             clock: TrainingClock::new(now),
+            pace: Pace::default(),
         })
     }
 
@@ -182,7 +186,9 @@ impl<'a> Session<'a> {
 
     fn train(&mut self) -> Result<End, TrainError> {
         while self.step < self.schedule.total_steps {
+            let (begun, exchanged) = (Instant::now(), self.exchange.spent());
             self.one_step()?;
+            self.note_pace(begun.elapsed().saturating_sub(self.exchange.spent().saturating_sub(exchanged)))?;
             if self.owes_report() {
                 self.report()?;
             }
@@ -208,6 +214,17 @@ impl<'a> Session<'a> {
             }
         }
         Ok(End::Finished)
+    }
+
+    /// A step is done, for which this rank computed so long.
+    fn note_pace(&mut self, computed: Duration) -> Result<(), TrainError> {
+        if self.exchange.ranks() < 2 {
+            return Ok(());
+        }
+        let shard_us = self.pace.note(computed, self.exchange.shards().len());
+        let (Some(gang), Some(_)) = (&self.gang, shard_us) else { return Ok(()) };
+        let (epoch, generation, step) = (self.job.epoch, gang.roster.generation, self.step);
+        self.say(FromTrainer::GangFormed { epoch, generation, step, shard_us })
     }
 
     /// Whether the last finished step is one to be reported, and is not yet.
