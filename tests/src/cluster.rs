@@ -186,11 +186,6 @@ impl Cluster {
         }
     }
 
-    /// Whether packets vanish in bad weather, so that neither side hears of it.
-    pub fn is_apart(&self) -> bool {
-        self.network.is_some()
-    }
-
     /// Where the coordinator's web page is.
     pub fn page_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.page_port)
