@@ -10,7 +10,7 @@ method: grid
 metric: {name: val_loss, goal: minimize}
 parameters:
   learning_rate: {values: [0.03]}
-train: {model: softmax, data: fashion-mnist, steps: 6000, seed: 3}
+train: {model: softmax, data: fashion-mnist, steps: 3000, seed: 3}
 checkpoint: {every_steps: 20, keep_last: 2}
 ";
 
@@ -30,7 +30,7 @@ fn goes_on(cluster: &Cluster, sweep: &str) {
 }
 
 #[test]
-fn a_machine_that_vanishes_loses_its_lease_and_one_that_comes_back_works_on_without_losing_anything() {
+fn a_machine_that_vanishes_loses_its_lease_and_loses_nothing_else_once_it_is_back() {
     let expected = Outcome::undisturbed(SWEEP);
     let cluster = Cluster::start_apart(1, Trainer::Stub, &[("SPOTSWEEP_STUB_STEP_US", "10000")]);
     let sweep = cluster.submit(SWEEP);
