@@ -8,12 +8,11 @@ use crate::{
     figures::Figures,
     gang::{hub, job, trainer},
 };
-use anyhow::Context as _;
 use hub::Hub;
 use serde_json::{Value, json};
 use spotsweep_proto::line::FromTrainer;
-use spotsweep_tests::binaries;
-use std::{process::Command, time::Instant};
+use spotsweep_tests::{binaries, network::Network};
+use std::time::Instant;
 
 /// Hosts that there can be.
 const HOSTS: usize = 4;
@@ -23,13 +22,19 @@ const LINK: [&str; 4] = ["delay", "50us", "rate", "5gbit"];
 /// Steps a second and the share of exchanges, by number of hosts.
 pub(crate) fn scaling(scale: Scale, figures: &mut Figures) -> anyhow::Result<()> {
     let Some(program) = trainer() else { return Ok(()) };
-    let network = match Network::new() {
+    let network = match Network::new(HOSTS) {
         Ok(network) => network,
         Err(error) => {
             eprintln!("no network namespaces, so gangs over hosts are not measured: {error:#}");
             return Ok(());
         }
     };
+    let shaped = [&["tc", "qdisc", "add", "dev", "eth0", "root", "netem"], LINK.as_slice()].concat();
+    for host in 0..HOSTS {
+        if let Err(error) = network.run(host, &shaped) {
+            eprintln!("links have no delay and no limit: {error:#}");
+        }
+    }
     for (model, steps) in [("mlp", 1000), ("cnn", 60)] {
         for exact in [true, false] {
             for hosts in [1, 2, 4] {
@@ -73,68 +78,4 @@ fn measure(
     #[expect(clippy::cast_precision_loss, reason = "few steps")]
     let rate = (last - first) as f64 / (ended - begun).as_secs_f64();
     Ok((rate, shares[1..].iter().sum::<f64>() / 10.0))
-}
-
-/// Namespaces of this process's own, gone with it.
-struct Network {
-    prefix: String,
-}
-
-impl Network {
-    fn new() -> anyhow::Result<Self> {
-        let network = Self { prefix: format!("spotsweep-{}", std::process::id()) };
-        let hub = network.hub();
-        ip(&["netns", "add", &hub])?;
-        let inside = |namespace: &str, words: &[&str]| ip(&[&["netns", "exec", namespace], words].concat());
-        inside(&hub, &["ip", "link", "add", "bridge", "type", "bridge"])?;
-        inside(&hub, &["ip", "link", "set", "bridge", "up"])?;
-        for host in 0..HOSTS {
-            let (namespace, port) = (network.namespace(host), format!("port{host}"));
-            ip(&["netns", "add", &namespace])?;
-            inside(
-                &hub,
-                &["ip", "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &namespace],
-            )?;
-            inside(&hub, &["ip", "link", "set", &port, "master", "bridge", "up"])?;
-            inside(&namespace, &["ip", "link", "set", "lo", "up"])?;
-            inside(
-                &namespace,
-                &["ip", "addr", "add", &format!("{}/24", Self::address(host)), "dev", "eth0"],
-            )?;
-            inside(&namespace, &["ip", "link", "set", "eth0", "up"])?;
-            let shaped = [&["tc", "qdisc", "add", "dev", "eth0", "root", "netem"], LINK.as_slice()].concat();
-            if let Err(error) = inside(&namespace, &shaped) {
-                eprintln!("links have no delay and no limit: {error:#}");
-            }
-        }
-        Ok(network)
-    }
-
-    fn hub(&self) -> String {
-        format!("{}-hub", self.prefix)
-    }
-
-    fn namespace(&self, host: usize) -> String {
-        format!("{}-{host}", self.prefix)
-    }
-
-    fn address(host: usize) -> String {
-        format!("10.77.0.{}", host + 1)
-    }
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        for namespace in (0..HOSTS).map(|host| self.namespace(host)).chain([self.hub()]) {
-            // One that never came about cannot be removed.
-            let _gone = ip(&["netns", "del", &namespace]);
-        }
-    }
-}
-
-fn ip(words: &[&str]) -> anyhow::Result<()> {
-    let output = Command::new("ip").args(words).output().context("there is no `ip`")?;
-    let error = String::from_utf8_lossy(&output.stderr);
-    anyhow::ensure!(output.status.success(), "ip {}: {}", words.join(" "), error.trim());
-    Ok(())
 }

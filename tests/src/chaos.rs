@@ -89,7 +89,7 @@ struct Raging<'a> {
 }
 
 impl Storm {
-    /// Lets it blow over a cluster behind proxies that works on a sweep, and mends everything. Where the machine is so
+    /// Lets it blow over a cluster, apart or behind proxies, that works on a sweep, and mends everything. Where the machine is so
     /// fast that the sweep ends before the storm, the sweep is submitted again. Gives all sweeps.
     pub fn rage(&self, cluster: &mut Cluster, sweep_file: &str) -> (Damage, Vec<String>) {
         let mut sweeps = vec![cluster.submit(sweep_file)];
@@ -199,7 +199,7 @@ impl Raging<'_> {
                     13 | 14 => ("cut both", Weather::HoldsBoth),
                     _ => ("refuse", Weather::Refuses),
                 };
-                self.cluster.proxy(index).set(weather);
+                self.cluster.set_weather(index, weather);
                 (name, pause, End::Heal { breaks: self.random.next_u64().is_multiple_of(2) })
             }
         };
@@ -238,11 +238,10 @@ impl Raging<'_> {
                 Victim::Network(index) | Victim::Agent(index) | Victim::Trainer(index),
                 End::Heal { breaks },
             ) => {
-                let proxy = self.cluster.proxy(index);
                 if breaks {
-                    proxy.break_off();
+                    self.cluster.break_off(index);
                 }
-                proxy.set(Weather::Clear);
+                self.cluster.set_weather(index, Weather::Clear);
             }
             (Victim::Agent(index), End::Taken) => {
                 self.cluster.kill_agent(index);

@@ -1,12 +1,20 @@
 //! A coordinator and its agents, as real processes on this machine.
 
-use crate::{binaries, fake_metadata::FakeAws, proxy::Proxy, wait};
+use crate::{
+    binaries,
+    fake_metadata::FakeAws,
+    network::{LENT_LOOPBACK, Network},
+    proxy::{Proxy, Weather},
+    wait,
+};
 use nix::{
     sys::signal::{Signal, kill as kill_process},
     unistd::Pid,
 };
 use std::{
+    ffi::OsStr,
     fs::File,
+    io::Write as _,
     net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -33,6 +41,8 @@ pub struct Cluster {
     agents: Vec<Option<Child>>,
     /// What agents reach the coordinator through, one each; none where they reach it themselves.
     proxies: Vec<Proxy>,
+    /// Where the coordinator is host 0 and each agent the host after its index; none where all are on this machine's loopback.
+    network: Option<Network>,
     /// The cloud of each agent behind a proxy.
     clouds: Vec<FakeAws>,
     lives: u32,
@@ -57,6 +67,36 @@ impl Cluster {
         cluster
     }
 
+    /// The coordinator and each agent on a host of its own, of one [`Network`], where the system allows that; else as
+    /// [`Self::start_behind_proxies`]. A line of the test's output says which.
+    pub fn start_apart(agents: usize, trainer: Trainer, environment: &[(&str, &str)]) -> Self {
+        let network = Network::new(agents + 1).and_then(|network| {
+            network.lend_loopback(0)?;
+            Ok(network)
+        });
+        // Past what the test harness holds back of tests that pass.
+        let mut says = std::io::stderr();
+        match network {
+            Ok(network) => {
+                let _told = writeln!(says, "partitions: in network namespaces");
+                let mut cluster = Self::prepared(|_| {}, trainer, environment);
+                for index in 0..agents {
+                    cluster.clouds.push(FakeAws::on(network.listen(index + 1)));
+                    cluster.agents.push(None);
+                }
+                cluster.network = Some(network);
+                cluster.start_coordinator();
+                (0..agents).for_each(|index| cluster.start_agent(index));
+                cluster
+            }
+            Err(error) => {
+                let _told =
+                    writeln!(says, "partitions: by proxies on loopback, as there are no hosts: {error:#}");
+                Self::start_behind_proxies(agents, trainer, environment)
+            }
+        }
+    }
+
     /// As [`Self::start`], after `prepare` has done something with the empty folder of the coordinator.
     pub fn start_after(
         prepare: impl FnOnce(&Path),
@@ -64,10 +104,21 @@ impl Cluster {
         trainer: Trainer,
         environment: &[(&str, &str)],
     ) -> Self {
+        let mut cluster = Self::prepared(prepare, trainer, environment);
+        cluster.start_coordinator();
+        for index in 0..agents {
+            cluster.agents.push(None);
+            cluster.start_agent(index);
+        }
+        cluster
+    }
+
+    /// Nothing runs yet.
+    fn prepared(prepare: impl FnOnce(&Path), trainer: Trainer, environment: &[(&str, &str)]) -> Self {
         let port = free_port();
         let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut cluster = Self {
+        let cluster = Self {
             folder,
             port,
             page_port: free_port(),
@@ -76,16 +127,12 @@ impl Cluster {
             coordinator: None,
             agents: Vec::new(),
             proxies: Vec::new(),
+            network: None,
             clouds: Vec::new(),
             lives: 0,
         };
         std::fs::create_dir(cluster.dir()).expect("the temporary folder is writable");
         prepare(&cluster.dir());
-        cluster.start_coordinator();
-        for index in 0..agents {
-            cluster.agents.push(None);
-            cluster.start_agent(index);
-        }
         cluster
     }
 
@@ -106,7 +153,37 @@ impl Cluster {
 
     /// Where the coordinator listens.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}:{}", self.host(), self.port)
+    }
+
+    fn host(&self) -> &'static str {
+        if self.network.is_some() { LENT_LOOPBACK } else { "127.0.0.1" }
+    }
+
+    /// A program on a host of the network, if there is one.
+    fn on_host(&self, host: usize, program: impl AsRef<OsStr>) -> Command {
+        match &self.network {
+            Some(network) => network.command(host, program),
+            None => Command::new(program),
+        }
+    }
+
+    /// Changes the weather between agent `index` and the coordinator.
+    ///
+    /// # Panics
+    /// If there is neither a network nor a proxy between them.
+    pub fn set_weather(&self, index: usize, weather: Weather) {
+        match &self.network {
+            Some(network) => network.set(index + 1, weather),
+            None => self.proxies[index].set(weather),
+        }
+    }
+
+    /// Breaks the connections of agent `index` off where a proxy is in between; nothing on a network does that.
+    pub fn break_off(&self, index: usize) {
+        if let Some(proxy) = self.proxies.get(index) {
+            proxy.break_off();
+        }
     }
 
     /// Where the coordinator's web page is.
@@ -150,10 +227,11 @@ impl Cluster {
     pub fn start_coordinator(&mut self) {
         self.lives += 1;
         let log = self.log(&format!("coordinator-{}", self.lives));
-        let child = Command::new(binaries::spotsweep())
+        let child = self
+            .on_host(0, binaries::spotsweep())
             .args(["serve", "--dir"])
             .arg(self.dir())
-            .args(["--listen", &format!("127.0.0.1:{}", self.port)])
+            .args(["--listen", &format!("{}:{}", self.host(), self.port)])
             .args(["--http", &format!("127.0.0.1:{}", self.page_port)])
             .env("SPOTSWEEP_DATA_STORE", self.data_store())
             .stdin(Stdio::null())
@@ -216,7 +294,8 @@ impl Cluster {
         };
         let direct = self.url();
         let url = self.proxies.get(index).map_or(direct, |proxy| format!("http://{}", proxy.address()));
-        let child = Command::new(binaries::worker())
+        let child = self
+            .on_host(index + 1, binaries::worker())
             .args(["--coordinator", &url, "--name", &format!("agent-{index}"), "--device", "cpu"])
             .arg("--trainer")
             .arg(trainer)
@@ -273,7 +352,7 @@ impl Cluster {
 
     /// A client command against this coordinator.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(binaries::spotsweep());
+        let mut command = self.on_host(0, binaries::spotsweep());
         command.args(arguments).env("SPOTSWEEP_COORDINATOR", self.url()).stdin(Stdio::null());
         command.env("SPOTSWEEP_DATA_STORE", self.data_store());
         command

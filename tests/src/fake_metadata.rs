@@ -21,7 +21,14 @@ pub struct FakeAws {
 impl FakeAws {
     /// On a free port, with nothing announced.
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::on(TcpListener::bind("127.0.0.1:0").expect("a free port"))
+    }
+
+    /// As [`Self::start`], where `listener` listens.
+    ///
+    /// # Panics
+    /// If it has no address.
+    pub fn on(listener: TcpListener) -> Self {
         let address = listener.local_addr().expect("an address");
         let items: Items = Arc::new(Mutex::new(vec![("instance-life-cycle", "spot".to_owned())]));
         let shown = items.clone();

@@ -41,7 +41,7 @@ fn the_ladder_under_kills_stops_and_partitions_of_everything_ends_with_the_same_
     drop(calm);
 
     for seed in SEEDS {
-        let mut cluster = Cluster::start_behind_proxies(3, trainer.clone(), &[]);
+        let mut cluster = Cluster::start_apart(3, trainer.clone(), &[]);
         // A trainer needs a second to load libtorch and the data: oftener, and nothing would ever be done.
         let storm = Storm { seed, duration: STORM, every_ms: 500..1500 };
         let (damage, sweeps) = storm.rage(&mut cluster, SWEEP);

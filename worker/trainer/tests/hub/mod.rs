@@ -87,7 +87,7 @@ impl Hub {
     pub fn start_in(&mut self, namespace: &str, address: &str) -> usize {
         self.addresses.resize(self.trainers.len(), "127.0.0.1".to_owned());
         self.addresses.push(address.to_owned());
-        self.spawn(Command::new("ip").args(["netns", "exec", namespace]).arg(&self.program))
+        self.spawn(Command::new("nsenter").arg(format!("--net={namespace}")).arg("--").arg(&self.program))
     }
 
     /// Starts a trainer that its system kills at its first checkpoint: it may write no more than 4 KiB to a file.
