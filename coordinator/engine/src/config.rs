@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 /// How long the engine waits for what. All in seconds; all at least 0.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Config {
-    /// Life of a lease after its worker was last heard of.
+    /// Life of a lease after its worker was last heard of. A machine that vanishes is found out within this, a heartbeat
+    /// and a tick: within 10 s by default.
     pub lease_s: f64,
     /// After a connection broke without a goodbye: how long its worker may take to come back before its leases
     /// are given to others. Never longer than the lease itself.
@@ -37,7 +38,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            lease_s: 10.0,
+            lease_s: 8.0,
             reconnect_grace_s: 1.0,
             delete_after_s: 60.0,
             remember_deleted_s: 600.0,

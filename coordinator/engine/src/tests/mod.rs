@@ -33,6 +33,11 @@ use std::collections::BTreeMap;
 
 const GIB: u64 = 1 << 30;
 
+/// Leases of a round length.
+fn config() -> Config {
+    Config { lease_s: 10.0, ..Config::default() }
+}
+
 pub(crate) fn spec(trials: u32) -> SweepSpec {
     SweepSpec {
         name: SweepName::new("s").unwrap(),
@@ -101,7 +106,7 @@ struct World {
 impl World {
     fn new() -> Self {
         Self {
-            engine: Engine::new(Config::default()),
+            engine: Engine::new(config()),
             now: Time(1_000_000_000),
             actions: Vec::new(),
             next_seq: BTreeMap::new(),

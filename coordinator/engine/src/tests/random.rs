@@ -449,12 +449,12 @@ proptest! {
         play.explain_all();
         let digest = play.world.engine.digest();
 
-        let mut again = Engine::new(Config::default());
+        let mut again = Engine::new(config());
         prop_assert_eq!(&replay(&mut again, &play.events), &play.answers, "the same events, the same actions");
         prop_assert_eq!(again.digest(), digest);
 
         let cut = cut.index(play.events.len() + 1);
-        let mut first = Engine::new(Config::default());
+        let mut first = Engine::new(config());
         replay(&mut first, &play.events[..cut]);
         let mut second = Engine::restore(&first.snapshot()).unwrap();
         prop_assert_eq!(second.digest(), first.digest(), "a snapshot comes back as it was");
@@ -470,7 +470,7 @@ fn bytes_that_are_no_snapshot_are_refused() {
     use crate::RestoreError;
     assert!(matches!(Engine::restore(&[1, 2]), Err(RestoreError::Short)));
     assert!(matches!(Engine::restore(&[9; 9]), Err(RestoreError::Version { .. })));
-    let mut bytes = Engine::new(Config::default()).snapshot();
+    let mut bytes = Engine::new(config()).snapshot();
     bytes.truncate(bytes.len() - 1);
     assert!(matches!(Engine::restore(&bytes), Err(RestoreError::Decode(_))));
 }
