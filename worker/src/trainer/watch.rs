@@ -183,10 +183,10 @@ impl Watch {
                 self.step = self.step.max(step);
                 Ok(Said::Failed { step, kind: reason, message })
             }
-            FromTrainer::GangFormed { epoch, generation, step } => {
+            FromTrainer::GangFormed { epoch, generation, step, over } => {
                 self.check("gang_formed", epoch, None, step)?;
                 self.check_generation("gang_formed", generation)?;
-                Ok(Said::Gang(GangNews { generation, step, broken: None, ready: false }))
+                Ok(Said::Gang(GangNews { generation, step, over, broken: None, ready: false }))
             }
             // Before the start too: its peers may never come.
             FromTrainer::GangBroken { epoch, generation, step, message } => {
@@ -194,7 +194,7 @@ impl Watch {
                 self.check_generation("gang_broken", generation)?;
                 check_limit(step)?;
                 self.step = self.step.max(step);
-                Ok(Said::Gang(GangNews { generation, step, broken: Some(message), ready: false }))
+                Ok(Said::Gang(GangNews { generation, step, over: None, broken: Some(message), ready: false }))
             }
             FromTrainer::Store { epoch, generation, id, op } => {
                 self.check_epoch("store", epoch)?;
@@ -439,6 +439,7 @@ mod tests {
             epoch: EPOCH,
             generation: Generation(generation),
             step: 12,
+            over: None,
         };
         let broken = |generation| FromTrainer::GangBroken {
             epoch: EPOCH,
