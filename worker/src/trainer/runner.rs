@@ -281,7 +281,13 @@ impl Runner {
             }
         };
         if place.as_ref().is_some_and(|place| place.rank.is_none()) {
-            let news = GangNews { generation: Generation(0), step: first_step, over: None, broken: None, ready: true };
+            let news = GangNews {
+                generation: Generation(0),
+                step: first_step,
+                over: None,
+                broken: None,
+                ready: true,
+            };
             self.tell(TrainerEvent::Gang(lease, news)).await;
             if let Some(how) = stopped_before_ranked(&mut self.commands, lease, &mut place).await {
                 return unbegun(how, first_step);

@@ -72,7 +72,11 @@ fn the_number_of_ranks_on_the_device_changes_no_bit() {
             assert_eq!((hub.curve(), finish(&[last])), wanted, "{recipe} on {ranks} ranks");
         }
         let digest = wanted.1.weights_digest.to_string();
-        println!("| {} on {}, 1, 2, 3, 4, 8 ranks | the same bits, {digest:.12} |", recipe["model"], device());
+        println!(
+            "| {} on {}, 1, 2, 3, 4, 8 ranks | the same bits, {digest:.12} |",
+            recipe["model"],
+            device()
+        );
     }
 }
 
@@ -80,7 +84,8 @@ fn the_number_of_ranks_on_the_device_changes_no_bit() {
 #[ignore = "names its device: python3 deploy/libtorch/gpu.py"]
 fn two_ranks_on_the_device_exchange_over_gloo() {
     for (ranks, exact) in [(1, true), (2, true), (2, false)] {
-        let recipe = json!({"model": "cnn", "optimizer": "adam", "batch_size": 128, "report_every_steps": 20});
+        let recipe =
+            json!({"model": "cnn", "optimizer": "adam", "batch_size": 128, "report_every_steps": 20});
         let (hub, _) = trained(&recipe, 100, ranks, exact);
         let told = over(&hub);
         if ranks == 2 {
@@ -90,6 +95,9 @@ fn two_ranks_on_the_device_exchange_over_gloo() {
         let rate = median(&hub, "samples_per_second") / 128.0;
         let share = 100.0 * median(&hub, "communication_share");
         let told = told.unwrap_or_else(|| "alone".to_owned());
-        println!("| cnn on {}, {ranks} ranks, {mode}, {told} | {rate:.1} steps/s, {share:.0} % exchange |", device());
+        println!(
+            "| cnn on {}, {ranks} ranks, {mode}, {told} | {rate:.1} steps/s, {share:.0} % exchange |",
+            device()
+        );
     }
 }

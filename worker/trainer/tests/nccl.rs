@@ -60,11 +60,14 @@ fn a_library_that_does_not_fit_is_refused_in_words() {
     let undefined = refusal(&compiled(folder.path(), "undefined", source, &[]));
     assert!(undefined.contains("not_there") && undefined.contains("hint: "), "{undefined}");
     let foreign = refusal(&compiled(folder.path(), "foreign", "int other;", &[]));
-    assert!(foreign.ends_with("foreign.so is not Spotsweep's library for NCCL: it has no spotsweep_nccl_abi"));
+    assert!(
+        foreign.ends_with("foreign.so is not Spotsweep's library for NCCL: it has no spotsweep_nccl_abi")
+    );
     let newer = refusal(&fake(folder.path(), "newer", 99, torch_version()));
     assert!(newer.contains("newer.so has interface 99, and this trainer needs 1; hint: "), "{newer}");
     let older = refusal(&fake(folder.path(), "older", 1, "2.10.0"));
-    let wanted = format!("older.so is built for libtorch 2.10.0, and this trainer for {}; hint: ", torch_version());
+    let wanted =
+        format!("older.so is built for libtorch 2.10.0, and this trainer for {}; hint: ", torch_version());
     assert!(older.contains(&wanted), "{older}");
 }
 

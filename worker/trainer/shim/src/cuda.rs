@@ -86,7 +86,8 @@ pub fn cuda_devices() -> Vec<CudaDevice> {
             let model = unsafe { CStr::from_ptr(text.as_ptr()) }.to_string_lossy().into_owned();
             // SAFETY: the identity goes to a variable of ours, which has its 16 bytes.
             let has_id = uuid.is_some_and(|uuid| unsafe { uuid(&raw mut id, device) } == 0);
-            let uuid = if has_id { id.iter().map(|byte| format!("{byte:02x}")).collect() } else { String::new() };
+            let uuid =
+                if has_id { id.iter().map(|byte| format!("{byte:02x}")).collect() } else { String::new() };
             CudaDevice { model, memory_bytes: bytes as u64, uuid }
         })
         .collect()

@@ -65,16 +65,8 @@ pub enum NcclError {
 type Abi = unsafe extern "C" fn() -> u32;
 type Torch = unsafe extern "C" fn() -> *const c_char;
 type Version = unsafe extern "C" fn() -> u64;
-type Connect = unsafe extern "C" fn(
-    *mut c_void,
-    Tell,
-    Ask,
-    c_int,
-    c_int,
-    c_int,
-    i64,
-    *mut *mut CGroup,
-) -> *mut c_char;
+type Connect =
+    unsafe extern "C" fn(*mut c_void, Tell, Ask, c_int, c_int, c_int, i64, *mut *mut CGroup) -> *mut c_char;
 
 /// The library, loaded for the life of the process.
 #[derive(Debug, Clone)]
@@ -108,8 +100,9 @@ impl Nccl {
         };
         let (abi, torch) = (find(c"spotsweep_nccl_abi")?, find(c"spotsweep_nccl_torch")?);
         // SAFETY: functions of these names have had these signatures in every version of the interface.
-        let (abi, torch) =
-            unsafe { (std::mem::transmute::<*mut c_void, Abi>(abi), std::mem::transmute::<*mut c_void, Torch>(torch)) };
+        let (abi, torch) = unsafe {
+            (std::mem::transmute::<*mut c_void, Abi>(abi), std::mem::transmute::<*mut c_void, Torch>(torch))
+        };
         // SAFETY: no arguments.
         let found = unsafe { abi() };
         if found != ABI {

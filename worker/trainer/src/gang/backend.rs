@@ -251,7 +251,10 @@ mod tests {
             why(&[offer("2.28.9", "a"), Offer::Gloo("there is no x.so".to_owned())]),
             "rank 1: there is no x.so"
         );
-        assert_eq!(why(&[offer("2.28.9", "a"), offer("2.27.5", "b")]), "rank 0 has NCCL 2.28.9, rank 1 2.27.5");
+        assert_eq!(
+            why(&[offer("2.28.9", "a"), offer("2.27.5", "b")]),
+            "rank 0 has NCCL 2.28.9, rank 1 2.27.5"
+        );
         assert_eq!(why(&[offer("2", "a"), offer("2", "b"), offer("2", "a")]), "ranks 0 and 2 are on one GPU");
         assert!(why(&[offer("2", "")]).contains("which GPU"));
     }
