@@ -2,8 +2,10 @@
 //! `deploy/libtorch/gpu.py`, which names the device; on a CPU it tries itself.
 
 #![allow(clippy::unwrap_used, reason = "a test: what is not there is a failure")]
+#![allow(clippy::print_stdout, reason = "figures are what it is for")]
 
 mod common;
+#[allow(dead_code, reason = "the tests of gangs use all of it")]
 mod hub;
 
 use common::{finish, job};

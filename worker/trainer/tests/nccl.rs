@@ -1,6 +1,7 @@
 //! A gang on GPUs trains whether or not there is NCCL: what does not fit is refused in words, and all ranks take Gloo.
 
 #![allow(clippy::unwrap_used, reason = "a test: what is not there is a failure")]
+#![allow(clippy::print_stdout, reason = "figures for people")]
 
 use spotsweep_trainer::gang::backend::{Backend, LIBRARY_VARIABLE, Seat, connect_on_gpus};
 use spotsweep_trainer_shim::{Group, Member, Nccl, Rendezvous, load_cuda, torch_version};

@@ -119,7 +119,7 @@ char* spotsweep_gloo_connect(void* context, Tell tell, Ask ask, int rank, int si
 }
 
 // Its end waits for its threads, and these for whatever they wait for: on a thread of its own. A group over NCCL is
-// aborted first: what its destructor would do, but without waiting for peers.
+// aborted first: it then gives up its part of the GPU without a word from peers that may be gone.
 void spotsweep_group_free(Group* group, bool abort_first) {
     free(guarded([&] {
         std::thread([group, abort_first] {

@@ -158,8 +158,10 @@ fn lost(text: String) -> TrainError {
     TrainError::Peer(text)
 }
 
+/// What there is to say of an error, and never nothing: nothing is what a rank says that has connected.
 fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().chars().take(REASON_CHARS).collect()
+    let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("an error without words");
+    line.chars().take(REASON_CHARS).collect()
 }
 
 impl Offer {
@@ -271,5 +273,7 @@ mod tests {
     fn a_reason_of_many_lines_is_told_in_one_short_one() {
         let long = format!("{}\nat 0x1", "x".repeat(1000));
         assert_eq!(Offer::Gloo(long).shortened(), Offer::Gloo("x".repeat(REASON_CHARS)));
+        assert_eq!(first_line("\nlate"), "late");
+        assert!(!first_line("").is_empty());
     }
 }
