@@ -41,6 +41,10 @@ demo: build ## fetch libtorch and Fashion-MNIST, build, run a sweep of five mode
 build: tools ## build the three programs, optimised
 	@$(WITH_TORCH) $(CARGO) build --release --locked $(PROGRAMS)
 
+.PHONY: nccl
+nccl: ## build the library for NCCL, beside the trainer; LIBTORCH or SPOTSWEEP_PYTHON_TORCH names a libtorch with CUDA
+	@$(PYTHON) deploy/libtorch/nccl.py --into $(RELEASE)
+
 .PHONY: test
 test: tools ## run every check and test; the last line says how many passed and failed
 	@MAKE="$(MAKE)" $(PYTHON) .ci/tally.py test-python fmt clippy deny test-rust test-exports

@@ -190,6 +190,9 @@ pub enum FromTrainer {
         /// divides the shards. Absent before it is measured.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         shard_us: Option<NonZeroU64>,
+        /// For people: over what ranks exchange, for instance `nccl`, and why not over something faster.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        over: Option<String>,
     },
     /// A peer was lost: the unfinished step is thrown away, the state behind `step` is kept in memory, and the rank
     /// waits for [`ToTrainer::Gang`] or [`ToTrainer::Stop`]; one that came already is used at once. A rank that has not

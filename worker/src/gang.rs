@@ -50,6 +50,8 @@ pub struct GangNews {
     pub generation: Generation,
     /// Finished steps.
     pub step: u64,
+    /// Over what its ranks exchange, where the trainer says so; told to people who read the log.
+    pub over: Option<String>,
     /// What broke; `None`: all ranks are connected, unless it is only `ready`.
     pub broken: Option<String>,
     /// The worker has no rank yet, and all that it needs to get one.
@@ -147,7 +149,14 @@ mod tests {
     }
 
     fn news(generation: u64) -> GangNews {
-        GangNews { generation: Generation(generation), step: 3, broken: None, ready: false, shard_us: None }
+        GangNews {
+            generation: Generation(generation),
+            step: 3,
+            over: None,
+            shard_us: None,
+            broken: None,
+            ready: false,
+        }
     }
 
     fn question(id: u64) -> StoreQuestion {

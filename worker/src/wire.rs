@@ -209,7 +209,7 @@ pub(crate) fn held((lease, device): (LeaseKey, usize)) -> v1::HeldLease {
 
 /// How a make-up of a gang stands.
 pub(crate) fn gang_news(lease: LeaseKey, news: GangNews) -> v1::GangNews {
-    let GangNews { generation, step, broken, ready, shard_us } = news;
+    let GangNews { generation, step, over: _, broken, ready, shard_us } = news;
     v1::GangNews {
         trial: Some(trial_key(lease)),
         epoch: lease.epoch.0,

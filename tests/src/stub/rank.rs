@@ -127,7 +127,7 @@ impl<'a> Rank<'a> {
                     if !std::mem::replace(&mut self.started, true) {
                         say(&FromTrainer::Started { epoch, step, total_steps: Some(self.total_steps) });
                     }
-                    say(&FromTrainer::GangFormed { epoch, generation, step, shard_us: None });
+                    say(&FromTrainer::GangFormed { epoch, generation, step, over: None, shard_us: None });
                     return Ok(());
                 }
                 Err(Lost::End(end)) => return Err(end),

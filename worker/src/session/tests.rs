@@ -361,7 +361,14 @@ fn word(session: &mut Session) -> GangWord {
 }
 
 fn formed(generation: u64) -> GangNews {
-    GangNews { generation: Generation(generation), step: 0, broken: None, ready: false, shard_us: None }
+    GangNews {
+        generation: Generation(generation),
+        step: 0,
+        broken: None,
+        ready: false,
+        over: None,
+        shard_us: None,
+    }
 }
 
 #[test]

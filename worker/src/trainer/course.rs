@@ -302,12 +302,13 @@ impl Course {
 
     /// The rank says how a make-up stands.
     fn news(&mut self, news: GangNews) -> GangNews {
-        let GangNews { generation, step, broken, ready, shard_us } = news;
+        let GangNews { generation, step, over, broken, ready, shard_us } = news;
         if let Some(gang) = self.gang.as_mut().filter(|_| broken.is_some()) {
             gang.broke(generation);
         }
-        tracing::info!(lease = %self.lease, %generation, step, broken, "news of the gang");
-        GangNews { generation, step, broken: broken.map(|text| failure_text(&text)), ready, shard_us }
+        let over = over.map(|text| failure_text(&text));
+        tracing::info!(lease = %self.lease, %generation, step, over, broken, "news of the gang");
+        GangNews { generation, step, over, broken: broken.map(|text| failure_text(&text)), ready, shard_us }
     }
 
     /// Tells the trainer of a new make-up of its gang.

@@ -287,6 +287,7 @@ impl Runner {
                 broken: None,
                 ready: true,
                 shard_us: None,
+                over: None,
             };
             self.tell(TrainerEvent::Gang(lease, news)).await;
             if let Some(how) = stopped_before_ranked(&mut self.commands, lease, &mut place).await {

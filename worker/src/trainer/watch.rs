@@ -183,10 +183,10 @@ impl Watch {
                 self.step = self.step.max(step);
                 Ok(Said::Failed { step, kind: reason, message })
             }
-            FromTrainer::GangFormed { epoch, generation, step, shard_us } => {
+            FromTrainer::GangFormed { epoch, generation, step, over, shard_us } => {
                 self.check("gang_formed", epoch, None, step)?;
                 self.check_generation("gang_formed", generation)?;
-                Ok(Said::Gang(GangNews { generation, step, broken: None, ready: false, shard_us }))
+                Ok(Said::Gang(GangNews { generation, step, over, broken: None, ready: false, shard_us }))
             }
             // Before the start too: its peers may never come.
             FromTrainer::GangBroken { epoch, generation, step, message } => {
@@ -197,6 +197,7 @@ impl Watch {
                 Ok(Said::Gang(GangNews {
                     generation,
                     step,
+                    over: None,
                     broken: Some(message),
                     ready: false,
                     shard_us: None,
@@ -445,6 +446,7 @@ mod tests {
             epoch: EPOCH,
             generation: Generation(generation),
             step: 12,
+            over: None,
             shard_us: None,
         };
         let broken = |generation| FromTrainer::GangBroken {

@@ -14,7 +14,7 @@ pub fn find() -> Vec<TrainerDevice> {
         let count = usize::try_from(Cuda::device_count()).unwrap_or(0);
         let mut known = cuda_devices().into_iter();
         for number in 0..count {
-            let CudaDevice { model, memory_bytes } = known.next().unwrap_or_default();
+            let CudaDevice { model, memory_bytes, uuid: _ } = known.next().unwrap_or_default();
             found.push(named_device(&format!("cuda:{number}"), model, memory_bytes));
         }
     }

@@ -41,7 +41,13 @@ fn message() -> impl Strategy<Value = FromTrainer> {
         }),
         (epoch(), step()).prop_map(|(epoch, step)| FromTrainer::Stopped { epoch, step }),
         (epoch(), 0..4_u64, step()).prop_map(|(epoch, generation, step)| {
-            FromTrainer::GangFormed { epoch, generation: Generation(generation), step, shard_us: None }
+            FromTrainer::GangFormed {
+                epoch,
+                generation: Generation(generation),
+                step,
+                over: None,
+                shard_us: None,
+            }
         }),
         (epoch(), 0..4_u64, step(), ".{0,8}").prop_map(|(epoch, generation, step, message)| {
             FromTrainer::GangBroken { epoch, generation: Generation(generation), step, message }

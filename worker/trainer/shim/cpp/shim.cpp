@@ -10,6 +10,7 @@
 #include <ATen/ops/_fused_sgd.h>
 #include <ATen/ops/empty_like.h>
 #include <optional>
+#include <torch/headeronly/version.h>
 #include <vector>
 
 namespace {
@@ -90,5 +91,8 @@ char* spotsweep_make_repeatable() {
         context.setAllowTF32CuBLAS(false);
     });
 }
+
+// The libtorch for which this was built.
+const char* spotsweep_torch_version() { return TORCH_VERSION; }
 
 }  // extern "C"

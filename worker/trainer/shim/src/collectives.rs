@@ -1,4 +1,5 @@
-//! Collective operations among processes: libtorch's c10d over Gloo.
+//! Collective operations among processes: libtorch's c10d, over Gloo or, with a library that is loaded ([`crate::Nccl`]),
+//! over NCCL.
 //!
 //! A group connects through a rendezvous store that its caller keeps, and then over connections of its own, which are
 //! neither encrypted nor authenticated. Every rank must start the same operations in the same order. An operation
@@ -51,6 +52,8 @@ pub struct Member<'a> {
 pub struct Group {
     handle: *mut CGroup,
     ranks: u32,
+    /// What [`native::spotsweep_work_wait`] wants to know.
+    poll_ms: i64,
 }
 
 /// An operation under way. Its tensors must not be touched until it is waited for.
@@ -58,20 +61,25 @@ pub struct Group {
 #[must_use = "an operation is finished only when it was waited for"]
 pub struct Work {
     handle: *mut CWork,
+    poll_ms: i64,
 }
 
 /// What the callbacks get back as their context: a fat pointer behind a thin one.
-struct Context<'a>(&'a mut dyn Rendezvous);
+pub(crate) struct Context<'a>(pub(crate) &'a mut dyn Rendezvous);
 
 impl Group {
-    /// Connects to all other members; waits for each at most the timeout.
+    /// Over NCCL. `handle` is a group's of C++, and becomes this one's own.
+    pub(crate) fn over_nccl(handle: *mut CGroup, member: &Member<'_>) -> Self {
+        Self { handle, ranks: member.ranks, poll_ms: milliseconds(member.timeout).max(1) }
+    }
+
+    /// Connects over Gloo to all other members; waits for each at most the timeout.
     ///
     /// # Errors
     /// What the rendezvous said, what libtorch threw, or that an address makes no sense.
     pub fn connect(member: Member<'_>, rendezvous: &mut dyn Rendezvous) -> Result<Self, TorchError> {
         let address = CString::new(member.address)
             .map_err(|_| TorchError(format!("{:?} is no address", member.address)))?;
-        let small = |number: u32| c_int::try_from(number).unwrap_or(c_int::MAX);
         let mut context = Context(rendezvous);
         let mut handle = ptr::null_mut();
         // SAFETY: the context outlives the call, and the callee uses it and the callbacks during the call and on this
@@ -84,11 +92,11 @@ impl Group {
                 small(member.rank),
                 small(member.ranks),
                 address.as_ptr(),
-                i64::try_from(member.timeout.as_millis()).unwrap_or(i64::MAX),
+                milliseconds(member.timeout),
                 &raw mut handle,
             )
         })?;
-        Ok(Self { handle, ranks: member.ranks })
+        Ok(Self { handle, ranks: member.ranks, poll_ms: 0 })
     }
 
     /// Adds up `tensor` over all ranks, in place and with the same bits everywhere; in which order is libtorch's.
@@ -97,7 +105,7 @@ impl Group {
     /// What libtorch threw, for instance about a tensor that is not contiguous.
     pub fn all_reduce(&self, tensor: &Tensor) -> Result<Work, TorchError> {
         // SAFETY: group and tensor are alive; the callee keeps a reference of its own to the tensor.
-        self.started(|out| unsafe { native::spotsweep_gloo_all_reduce(self.handle, tensor.as_ptr(), out) })
+        self.started(|out| unsafe { native::spotsweep_group_all_reduce(self.handle, tensor.as_ptr(), out) })
     }
 
     /// Sends `input` in parts of `input_rows` rows, one to each rank in order, and receives `output` likewise.
@@ -115,7 +123,7 @@ impl Group {
         crate::same_count(&[ranks, output_rows.len(), input_rows.len()])?;
         // SAFETY: as in `all_reduce`; both lists hold `ranks` numbers, which the callee copies.
         self.started(|out| unsafe {
-            native::spotsweep_gloo_all_to_all(
+            native::spotsweep_group_all_to_all(
                 self.handle,
                 output.as_ptr(),
                 input.as_ptr(),
@@ -134,7 +142,7 @@ impl Group {
     pub fn all_gather(&self, output: &Tensor, input: &Tensor) -> Result<Work, TorchError> {
         // SAFETY: as in `all_reduce`.
         self.started(|out| unsafe {
-            native::spotsweep_gloo_all_gather(self.handle, output.as_ptr(), input.as_ptr(), out)
+            native::spotsweep_group_all_gather(self.handle, output.as_ptr(), input.as_ptr(), out)
         })
     }
 
@@ -146,7 +154,7 @@ impl Group {
         let source = c_int::try_from(source).unwrap_or(c_int::MAX);
         // SAFETY: as in `all_reduce`.
         self.started(|out| unsafe {
-            native::spotsweep_gloo_broadcast(self.handle, tensor.as_ptr(), source, out)
+            native::spotsweep_group_broadcast(self.handle, tensor.as_ptr(), source, out)
         })
     }
 
@@ -183,21 +191,21 @@ impl Group {
                 &raw mut handle,
             )
         })?;
-        Ok(Overlap { handle })
+        Ok(Overlap { handle, poll_ms: self.poll_ms })
     }
 
     fn started(&self, start: impl FnOnce(*mut *mut CWork) -> *mut c_char) -> Result<Work, TorchError> {
         let mut handle = ptr::null_mut();
         taken(start(&raw mut handle))?;
-        Ok(Work { handle })
+        Ok(Work { handle, poll_ms: self.poll_ms })
     }
 }
 
 impl Drop for Group {
     /// Closes the connections, on a thread of its own: a peer that hangs holds nobody up.
     fn drop(&mut self) {
-        // SAFETY: the handle came from `connect` and is given back once.
-        unsafe { native::spotsweep_gloo_free(self.handle) }
+        // SAFETY: the handle came from the C++ that connected and is given back once.
+        unsafe { native::spotsweep_group_free(self.handle, self.poll_ms > 0) }
     }
 }
 
@@ -215,6 +223,7 @@ pub struct Buckets {
 #[must_use = "a row is added up only when it was waited for"]
 pub struct Overlap {
     handle: *mut COverlap,
+    poll_ms: i64,
 }
 
 impl Overlap {
@@ -224,7 +233,7 @@ impl Overlap {
     /// That a peer is gone, or did not answer in time.
     pub fn wait(self) -> Result<(), TorchError> {
         // SAFETY: the handle came from `Group::overlap` and lives until `self` is dropped.
-        taken(unsafe { native::spotsweep_overlap_wait(self.handle) })
+        taken(unsafe { native::spotsweep_overlap_wait(self.handle, self.poll_ms) })
     }
 }
 
@@ -242,7 +251,7 @@ impl Work {
     /// That a peer is gone, or did not answer in time.
     pub fn wait(self) -> Result<(), TorchError> {
         // SAFETY: the handle came from an operation and lives until `self` is dropped.
-        taken(unsafe { native::spotsweep_work_wait(self.handle) })
+        taken(unsafe { native::spotsweep_work_wait(self.handle, self.poll_ms) })
     }
 }
 
@@ -254,8 +263,16 @@ impl Drop for Work {
     }
 }
 
+pub(crate) fn small(number: u32) -> c_int {
+    c_int::try_from(number).unwrap_or(c_int::MAX)
+}
+
+pub(crate) fn milliseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// [`Rendezvous::set`] for C++.
-unsafe extern "C" fn tell(
+pub(crate) unsafe extern "C" fn tell(
     context: *mut c_void,
     key: *const c_char,
     key_len: usize,
@@ -273,7 +290,7 @@ unsafe extern "C" fn tell(
 }
 
 /// [`Rendezvous::get`] for C++.
-unsafe extern "C" fn ask(
+pub(crate) unsafe extern "C" fn ask(
     context: *mut c_void,
     key: *const c_char,
     key_len: usize,

@@ -12,6 +12,8 @@ pub struct CudaDevice {
     pub model: String,
     /// Memory in bytes; 0 if the driver does not say.
     pub memory_bytes: u64,
+    /// Which one of all GPUs, in hex, the same in every process and machine; empty if the driver does not say.
+    pub uuid: String,
 }
 
 /// Longest name that is read, in bytes.
@@ -21,6 +23,7 @@ type Init = unsafe extern "C" fn(u32) -> c_int;
 type Count = unsafe extern "C" fn(*mut c_int) -> c_int;
 type Get = unsafe extern "C" fn(*mut c_int, c_int) -> c_int;
 type Name = unsafe extern "C" fn(*mut c_char, c_int, c_int) -> c_int;
+type Uuid = unsafe extern "C" fn(*mut [u8; 16], c_int) -> c_int;
 type Memory = unsafe extern "C" fn(*mut usize, c_int) -> c_int;
 
 /// The GPUs that this process sees, in libtorch's order; none if there is no driver.
@@ -56,6 +59,10 @@ pub fn cuda_devices() -> Vec<CudaDevice> {
             std::mem::transmute::<*mut c_void, Memory>(memory),
         )
     };
+    // Of drivers from 2021 on (CUDA 11.4).
+    // SAFETY: as above.
+    let uuid =
+        find(c"cuDeviceGetUuid_v2").map(|found| unsafe { std::mem::transmute::<*mut c_void, Uuid>(found) });
     let mut devices = 0;
     // SAFETY: cuInit takes 0; the count goes to a c_int of ours.
     if unsafe { init(0) != 0 || count(&raw mut devices) != 0 } {
@@ -64,6 +71,7 @@ pub fn cuda_devices() -> Vec<CudaDevice> {
     (0..devices)
         .map(|number| {
             let (mut device, mut text, mut bytes) = (0, [0 as c_char; NAME_BYTES], 0_usize);
+            let mut id = [0; 16];
             // SAFETY: every pointer goes to a variable of ours; the name's length is passed with it, and one byte
             // of it stays zero.
             let told = unsafe {
@@ -76,7 +84,11 @@ pub fn cuda_devices() -> Vec<CudaDevice> {
             }
             // SAFETY: `text` ends with a zero byte.
             let model = unsafe { CStr::from_ptr(text.as_ptr()) }.to_string_lossy().into_owned();
-            CudaDevice { model, memory_bytes: bytes as u64 }
+            // SAFETY: the identity goes to a variable of ours, which has its 16 bytes.
+            let has_id = uuid.is_some_and(|uuid| unsafe { uuid(&raw mut id, device) } == 0);
+            let uuid =
+                if has_id { id.iter().map(|byte| format!("{byte:02x}")).collect() } else { String::new() };
+            CudaDevice { model, memory_bytes: bytes as u64, uuid }
         })
         .collect()
 }

@@ -6,9 +6,11 @@
 mod collectives;
 mod cuda;
 mod native;
+mod nccl;
 
 pub use collectives::{Buckets, Group, Member, Overlap, Rendezvous, Work};
 pub use cuda::{CudaDevice, cuda_devices};
+pub use nccl::{Nccl, NcclError, interface_of, set_up_nccl};
 
 use libc::{c_char, c_int};
 use std::{ffi::CStr, fs::File, io, os::fd::AsFd};
@@ -71,6 +73,13 @@ pub fn keep_freed_memory() {
 pub fn make_repeatable() -> Result<(), TorchError> {
     // SAFETY: no arguments; the callee catches every exception.
     taken(unsafe { native::spotsweep_make_repeatable() })
+}
+
+/// Version of the libtorch for which this was built.
+#[must_use]
+pub fn torch_version() -> &'static str {
+    // SAFETY: the callee gives a constant of its own that is a C string.
+    unsafe { CStr::from_ptr(native::spotsweep_torch_version()) }.to_str().unwrap_or_default()
 }
 
 /// Constants of one step of stochastic gradient descent.

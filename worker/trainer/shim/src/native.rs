@@ -61,6 +61,8 @@ unsafe extern "C" {
 
     pub(crate) fn spotsweep_make_repeatable() -> *mut c_char;
 
+    pub(crate) fn spotsweep_torch_version() -> *const c_char;
+
     pub(crate) fn spotsweep_gloo_connect(
         context: *mut c_void,
         tell: Tell,
@@ -72,15 +74,15 @@ unsafe extern "C" {
         out: *mut *mut CGroup,
     ) -> *mut c_char;
 
-    pub(crate) fn spotsweep_gloo_free(group: *mut CGroup);
+    pub(crate) fn spotsweep_group_free(group: *mut CGroup, abort_first: bool);
 
-    pub(crate) fn spotsweep_gloo_all_reduce(
+    pub(crate) fn spotsweep_group_all_reduce(
         group: *mut CGroup,
         tensor: *const C_tensor,
         out: *mut *mut CWork,
     ) -> *mut c_char;
 
-    pub(crate) fn spotsweep_gloo_all_to_all(
+    pub(crate) fn spotsweep_group_all_to_all(
         group: *mut CGroup,
         output: *const C_tensor,
         input: *const C_tensor,
@@ -90,14 +92,14 @@ unsafe extern "C" {
         out: *mut *mut CWork,
     ) -> *mut c_char;
 
-    pub(crate) fn spotsweep_gloo_all_gather(
+    pub(crate) fn spotsweep_group_all_gather(
         group: *mut CGroup,
         output: *const C_tensor,
         input: *const C_tensor,
         out: *mut *mut CWork,
     ) -> *mut c_char;
 
-    pub(crate) fn spotsweep_gloo_broadcast(
+    pub(crate) fn spotsweep_group_broadcast(
         group: *mut CGroup,
         tensor: *const C_tensor,
         source: c_int,
@@ -116,11 +118,11 @@ unsafe extern "C" {
         out: *mut *mut COverlap,
     ) -> *mut c_char;
 
-    pub(crate) fn spotsweep_overlap_wait(overlap: *mut COverlap) -> *mut c_char;
+    pub(crate) fn spotsweep_overlap_wait(overlap: *mut COverlap, timeout_ms: i64) -> *mut c_char;
 
     pub(crate) fn spotsweep_overlap_free(overlap: *mut COverlap);
 
-    pub(crate) fn spotsweep_work_wait(work: *mut CWork) -> *mut c_char;
+    pub(crate) fn spotsweep_work_wait(work: *mut CWork, timeout_ms: i64) -> *mut c_char;
 
     pub(crate) fn spotsweep_work_free(work: *mut CWork);
 }

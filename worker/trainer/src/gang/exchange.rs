@@ -5,9 +5,13 @@
 //! node sends and receives what a plain all-reduce does: twice its row, but for the part it keeps. Fast: a plain
 //! all-reduce, whose order of additions is the library's, in buckets beside the backward pass.
 //!
-//! Gloo works on memory of the host: rows on a GPU are copied there and back.
+//! Gloo works on memory of the host: rows on a GPU are copied there and back. NCCL works on the GPU's, and copies what is
+//! on the host to it. Which one it is says [`super::backend`].
 
-use super::tree::{Node, Plan};
+use super::{
+    backend::{self, Backend},
+    tree::{Node, Plan},
+};
 use crate::{
     contribution::{Layout, Row},
     error::TrainError,
@@ -28,6 +32,7 @@ const BUCKET_NUMBERS: usize = 256 << 10;
 pub struct Exchange {
     /// `None` for a rank that is alone.
     group: Option<Group>,
+    backend: Backend,
     rank: u32,
     shares: Shares,
     plan: Plan,
@@ -46,7 +51,7 @@ impl Exchange {
         Self::over(Shares::even(shards, 1), 0, None, true)
     }
 
-    /// Connects as rank `rank` to the other ranks of `roster`.
+    /// Connects as rank `rank`, which trains on `device`, to the other ranks of `roster`.
     ///
     /// # Errors
     /// [`TrainError::Peer`] if one of them is not there.
@@ -54,21 +59,39 @@ impl Exchange {
         roster: &Roster,
         rank: u32,
         exact: bool,
+        device: Device,
         rendezvous: &mut dyn Rendezvous,
     ) -> Result<Self, TrainError> {
         let ranks = roster.shares.ranks();
         let group = if ranks > 1 {
             let timeout = Duration::from_millis(roster.timeout_ms.max(1));
             let member = Member { rank, ranks, address: &roster.address, timeout };
-            Some(Group::connect(member, rendezvous).map_err(lost)?)
+            Some(backend::connect(member, device, rendezvous)?)
         } else {
             None
         };
         Ok(Self::over(roster.shares.clone(), rank, group, exact))
     }
 
-    fn over(shares: Shares, rank: u32, group: Option<Group>, exact: bool) -> Self {
-        Self { group, rank, plan: Plan::new(&shares), shares, exact, spent: Duration::ZERO }
+    fn over(shares: Shares, rank: u32, connected: Option<(Group, Backend)>, exact: bool) -> Self {
+        let (group, backend) = connected.unzip();
+        let backend = backend.unwrap_or(Backend::Gloo { instead: None });
+        Self { group, backend, rank, plan: Plan::new(&shares), shares, exact, spent: Duration::ZERO }
+    }
+
+    /// Over what ranks exchange; `None` for a rank that is alone.
+    #[must_use]
+    pub fn backend(&self) -> Option<&Backend> {
+        self.group.as_ref().map(|_| &self.backend)
+    }
+
+    /// Where tensors lie that are exchanged.
+    #[must_use]
+    pub fn place(&self) -> Device {
+        match self.backend {
+            Backend::Gloo { .. } => Device::Cpu,
+            Backend::Nccl { gpu } => Device::Cuda(gpu),
+        }
     }
 
     /// How many ranks there are.
@@ -127,9 +150,9 @@ impl Exchange {
             for row in rows.iter().skip(1) {
                 first.add(row)?;
             }
-            let host = on_host(&first.flat)?;
-            group.all_reduce(&host).and_then(|work| work.wait()).map_err(lost)?;
-            back_to(&first.flat, &host)?;
+            let placed = first.flat.f_to_device(self.place())?;
+            group.all_reduce(&placed).and_then(|work| work.wait()).map_err(lost)?;
+            back_to(&first.flat, &placed)?;
         }
         self.spent += begun.elapsed();
         Ok(())
@@ -138,7 +161,7 @@ impl Exchange {
     /// Whether rows are added up beside the backward pass.
     #[must_use]
     pub fn overlaps(&self, device: Device) -> bool {
-        self.group.is_some() && !self.exact && device == Device::Cpu
+        self.group.is_some() && !self.exact && device == self.place()
     }
 
     /// Begins to add up `row` over all ranks while the next backward pass adds the gradients of `params` to it.
@@ -177,24 +200,25 @@ impl Exchange {
         let piece = first.flat.numel() as i64 / ranks;
         // By rank that gets it, then by node: one row's pieces are so in order already.
         let outgoing = if own == 1 {
-            on_host(&first.flat)?.f_view([ranks, piece])?
+            first.flat.f_to_device(self.place())?.f_view([ranks, piece])?
         } else {
             let flats: Vec<_> = rows.iter().map(|row| &row.flat).collect();
             let by_node = Tensor::f_stack(&flats, 0)?.f_view([own, ranks, piece])?;
-            on_host(&by_node.f_transpose(0, 1)?.f_contiguous()?)?.f_view([ranks * own, piece])?
+            let by_rank = by_node.f_transpose(0, 1)?.f_contiguous()?;
+            by_rank.f_to_device(self.place())?.f_view([ranks * own, piece])?
         };
         let counts: Vec<i64> = self.plan.of_ranks.iter().map(|nodes| nodes.len() as i64).collect();
-        let incoming = Tensor::f_empty([counts.iter().sum(), piece], (Kind::Float, Device::Cpu))?;
+        let incoming = Tensor::f_empty([counts.iter().sum(), piece], (Kind::Float, self.place()))?;
         let work = group.all_to_all(&incoming, &counts, &outgoing, &vec![own; ranks as usize]);
         work.and_then(|work| work.wait()).map_err(lost)?;
         let pieces = incoming.f_unbind(0)?;
         for &(into, from) in &self.plan.additions {
             let _ = pieces[into].shallow_clone().f_add_(&pieces[from])?;
         }
-        let gathered = if first.flat.device() == Device::Cpu {
+        let gathered = if first.flat.device() == self.place() {
             first.flat.shallow_clone()
         } else {
-            Tensor::f_empty([ranks * piece], (Kind::Float, Device::Cpu))?
+            Tensor::f_empty([ranks * piece], (Kind::Float, self.place()))?
         };
         group.all_gather(&gathered, &pieces[0]).and_then(|work| work.wait()).map_err(lost)?;
         back_to(&first.flat, &gathered)
@@ -207,9 +231,9 @@ impl Exchange {
     pub fn complete(&mut self, numbers: &mut [f64]) -> Result<(), TrainError> {
         let Some(group) = &self.group else { return Ok(()) };
         let begun = Instant::now();
-        let tensor = Tensor::f_from_slice(numbers)?;
+        let tensor = Tensor::f_from_slice(numbers)?.f_to_device(self.place())?;
         group.all_reduce(&tensor).and_then(|work| work.wait()).map_err(lost)?;
-        tensor.f_copy_data(numbers, numbers.len())?;
+        tensor.f_to_device(Device::Cpu)?.f_copy_data(numbers, numbers.len())?;
         self.spent += begun.elapsed();
         Ok(())
     }
@@ -220,31 +244,30 @@ impl Exchange {
     /// [`TrainError::Peer`] if another rank is gone.
     pub fn gather(&self, own: &[i64]) -> Result<Vec<Vec<i64>>, TrainError> {
         let Some(group) = &self.group else { return Ok(vec![own.to_vec()]) };
-        let input = Tensor::f_from_slice(own)?;
-        let all = Tensor::f_empty([i64::from(self.ranks()) * own.len() as i64], (Kind::Int64, Device::Cpu))?;
+        let input = Tensor::f_from_slice(own)?.f_to_device(self.place())?;
+        let all = Tensor::f_empty([i64::from(self.ranks()) * own.len() as i64], (Kind::Int64, self.place()))?;
         group.all_gather(&all, &input).and_then(|work| work.wait()).map_err(lost)?;
-        let all: Vec<i64> = Vec::try_from(all)?;
+        let all: Vec<i64> = Vec::try_from(all.f_to_device(Device::Cpu)?)?;
         Ok(all.chunks(own.len().max(1)).map(<[i64]>::to_vec).collect())
     }
 
-    /// Overwrites `tensor`, which is on the host and contiguous, with that of rank `source`.
+    /// Overwrites `tensor`, which is contiguous, with that of rank `source`. One that is not at [`Exchange::place`] is
+    /// copied there and back.
     ///
     /// # Errors
     /// [`TrainError::Peer`] if another rank is gone.
     pub fn broadcast(&self, tensor: &Tensor, source: u32) -> Result<(), TrainError> {
         let Some(group) = &self.group else { return Ok(()) };
-        group.broadcast(tensor, source).and_then(|work| work.wait()).map_err(lost)
+        let placed = tensor.f_to_device(self.place())?;
+        group.broadcast(&placed, source).and_then(|work| work.wait()).map_err(lost)?;
+        if source == self.rank { Ok(()) } else { back_to(tensor, &placed) }
     }
 }
 
-fn on_host(tensor: &Tensor) -> Result<Tensor, TrainError> {
-    Ok(tensor.f_to_device(Device::Cpu)?)
-}
-
-/// Copies `host` to `tensor`, unless it is the same memory.
-fn back_to(tensor: &Tensor, host: &Tensor) -> Result<(), TrainError> {
-    if tensor.device() != Device::Cpu {
-        tensor.shallow_clone().f_copy_(host)?;
+/// Copies `placed` to `tensor`, unless it is the same memory.
+fn back_to(tensor: &Tensor, placed: &Tensor) -> Result<(), TrainError> {
+    if tensor.device() != placed.device() {
+        tensor.shallow_clone().f_copy_(placed)?;
     }
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! A rank's life in a gang: which make-up it is in, which comes next, and when all change over.
 //!
 //! The order in which contributions are added up is in [`tree`], how they travel in [`exchange`], how a state travels
-//! in [`state`]. It must not know models, data or optimizers: what is trained is the session's.
+//! in [`state`], and what carries it in [`backend`]. It must not know models, data or optimizers: what is trained is the session's.
 
+pub mod backend;
 pub mod exchange;
 pub mod state;
 pub mod tree;

@@ -43,7 +43,7 @@ pub fn broadcast(
     };
     // Tensor by tensor: all together may be more than the host's memory holds twice.
     for tensor in &tensors {
-        let values = tensor.f_to_device(Device::Cpu)?.f_contiguous()?;
+        let values = tensor.f_to_device(exchange.place())?.f_contiguous()?;
         exchange.broadcast(&values, source)?;
         if meta.is_none() {
             tensor.shallow_clone().f_copy_(&values)?;

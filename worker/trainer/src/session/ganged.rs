@@ -11,7 +11,7 @@ use crate::{
         restore::{Identity, restore},
     },
     error::TrainError,
-    gang::{HostStore, Questions, exchange::Exchange, ready, state},
+    gang::{HostStore, Questions, backend, exchange::Exchange, ready, state},
     job::Command,
     meter::Meter,
     network::Network,
@@ -51,7 +51,7 @@ impl Session<'_> {
         }
         let timeout = Duration::from_millis(roster.timeout_ms);
         let mut store = HostStore { host: &mut *self.host, generation: roster.generation, timeout };
-        let exchange = Exchange::connect(&roster, rank, self.config.exact, &mut store)?;
+        let exchange = Exchange::connect(&roster, rank, self.config.exact, self.device, &mut store)?;
         self.agree(&exchange)?;
         // The connections of before were open until here: a peer may have been slower to finish with them.
         self.exchange = exchange;
@@ -60,7 +60,11 @@ impl Session<'_> {
         self.started()?;
         let (epoch, step, generation) = (self.job.epoch, self.step, roster.generation);
         self.pace = Pace::default();
-        self.say(FromTrainer::GangFormed { epoch, generation, step, shard_us: None })?;
+        let over = self.exchange.backend().map(|backend| {
+            backend::tell_people(backend, roster.shares.ranks());
+            backend.to_string()
+        });
+        self.say(FromTrainer::GangFormed { epoch, generation, step, over, shard_us: None })?;
         if self.owes_report() {
             self.report()?;
         }

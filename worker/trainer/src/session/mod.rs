@@ -224,7 +224,7 @@ impl<'a> Session<'a> {
         let shard_us = self.pace.note(computed, self.exchange.shards().len());
         let (Some(gang), Some(_)) = (&self.gang, shard_us) else { return Ok(()) };
         let (epoch, generation, step) = (self.job.epoch, gang.roster.generation, self.step);
-        self.say(FromTrainer::GangFormed { epoch, generation, step, shard_us })
+        self.say(FromTrainer::GangFormed { epoch, generation, step, over: None, shard_us })
     }
 
     /// Whether the last finished step is one to be reported, and is not yet.
