@@ -11,7 +11,7 @@ use crate::{
     },
     http::{self, HttpAddress, api::Api},
     objects::Objects,
-    queries::Queries,
+    queries::{Queries, board::Boards},
     store::{self, DATABASE_FILE, FolderLock, History, OBJECTS_FOLDER, OpenReport, StoreOptions},
 };
 use spotsweep_engine::Config;
@@ -116,7 +116,9 @@ impl Coordinator {
                 .map_err(|error| Problem::new(Code::BadAddress, error.to_string()).hint(error.hint()))?,
             None => String::new(),
         };
+        let boards = Boards::new(queries.clone());
         let control = ControlService::new(queries.clone(), Some(self.handle.clone()), about)
+            .with_boards(boards.clone())
             .with_data_store(self.data_store);
         let urls = StoreUrls { checkpoints: self.objects.url(), data: data_url };
         let worker = WorkerService::new(self.handle.clone(), urls);
@@ -131,7 +133,8 @@ impl Coordinator {
         if let Some(listener) = page {
             let address = listener.local_addr().map_err(|error| Problem::internal(&error))?;
             page_url = Some(format!("http://{address}/"));
-            let api = Api::new(queries.clone(), self.handle.clone(), self.objects.clone(), started_at_us);
+            let api =
+                Api::new(queries.clone(), boards, self.handle.clone(), self.objects.clone(), started_at_us);
             page_services = tokio::spawn(http::serve(listener, api, async {
                 let _stop = page_stopped.await;
             }));

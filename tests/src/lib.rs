@@ -16,6 +16,7 @@ pub mod outcome;
 pub mod proxy;
 pub mod small_disk;
 pub mod stub;
+pub mod terminal;
 pub mod wait;
 
 pub use cluster::{Cluster, Trainer};

@@ -67,15 +67,27 @@ impl ReadArgs {
     /// # Errors
     /// If nobody answers, or the folder cannot be read.
     pub(crate) async fn open(&self, target: Option<&str>) -> Result<Source, Problem> {
+        Ok(self.find(target).await?.0)
+    }
+
+    /// As [`Self::open`]; also gives the options by which the same is found again.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) async fn find(&self, target: Option<&str>) -> Result<(Source, Self), Problem> {
+        let at = |url: &str| {
+            let coordinator = CoordinatorArgs { coordinator: Some(url.to_owned()) };
+            Self { coordinator, dir: None }
+        };
         if let Some(dir) = &self.dir {
-            return of_folder(dir).await;
+            return Ok((of_folder(dir).await?, self.clone()));
         }
         if let Some(url) = self.coordinator.named() {
-            return Source::connect(&url).await;
+            return Ok((Source::connect(&url).await?, at(&url)));
         }
         let problem = match Source::connect(DEFAULT_COORDINATOR).await {
             Err(problem) if problem.code == Code::Unreachable => problem,
-            other => return other,
+            other => return Ok((other?, at(DEFAULT_COORDINATOR))),
         };
         let kept = kept_in(Path::new(SWEEPS));
         let sweep = target.map(|target| target.split('/').next().unwrap_or_default());
@@ -90,7 +102,8 @@ impl ReadArgs {
             }
         };
         out::note(&format!("reading {}", chosen.display()));
-        of_folder(&chosen).await
+        let source = of_folder(&chosen).await?;
+        Ok((source, Self { coordinator: CoordinatorArgs::default(), dir: Some(chosen) }))
     }
 }
 

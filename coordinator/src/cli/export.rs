@@ -145,7 +145,7 @@ async fn pour(source: &mut Source, subject: &Subject, export: &mut impl Export) 
             export.trial(&trial).await?;
             // What never ran has reported nothing.
             if trial.attempts > 0 {
-                let mut points = source.metric_pages(&trial.trial).await?;
+                let mut points = source.metric_pages(&trial.trial, 0).await?;
                 while let Some(page) = points.message().await? {
                     poured.points += page.points.len() as u64;
                     export.points(&page.points).await?;

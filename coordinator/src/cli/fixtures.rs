@@ -46,6 +46,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         worker: "local-1".to_owned(),
         seconds: 12.34,
         failure: String::new(),
+        best: metrics.last().map(|_| metrics[2].1).filter(|value| value.is_finite()),
     };
     let done = |loss: f64, val: f64| {
         [
@@ -62,6 +63,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial(3, "completed", "cnn", 0.1, &done(0.21, 0.9123)),
         trial(4, "pending", "cnn", 0.1, &[]),
     ];
+    trials[0].best = Some(0.8502);
     trials[1].steps = 400;
     trials[2] = Trial {
         attempts: 3,

@@ -3,18 +3,44 @@
 use super::{
     client::ReadArgs,
     error::{Ending, Outcome},
-    out::Out,
-    rows::{self, Field, Format, Row},
-    table::{Align, Cell, Column, Keep, Table},
+    out::{self, Out},
+    plot,
+    rows::{self, Field, Row},
+    table::{Align, Cell, Column, Keep, Table, cut},
     text,
 };
-use clap::Args;
+use crate::error::{Code, Problem};
+use anstyle::{AnsiColor, Style};
+use clap::{Args, ValueEnum};
+use spotsweep_proto::catalogue::nearest;
 use spotsweep_wire::v1::Point;
+use std::collections::BTreeSet;
 
 const EXAMPLES: &str = "Examples:
-  spotsweep metrics fashion-ladder/7
+  spotsweep metrics fashion-ladder/7                     curves on a terminal, a table elsewhere
+  spotsweep metrics fashion-ladder/7 --metric val_loss
   spotsweep metrics fashion-ladder/7 --format csv > curve.csv
   spotsweep metrics fashion-ladder/7 --format json | jq .val_accuracy";
+
+/// Lines of a picture where there are several, its axis among them.
+const LINES_OF_MANY: usize = 7;
+/// Lines of a picture that is the only one.
+const LINES_OF_ONE: usize = 16;
+/// Widest picture: what is wider is no clearer.
+const WIDEST: usize = 160;
+
+/// How the points of a trial are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MetricsFormat {
+    /// A curve for each metric
+    Plot,
+    /// For people
+    Table,
+    /// One JSON object a line
+    Json,
+    /// A header and one line a step
+    Csv,
+}
 
 /// Options of `metrics`.
 #[derive(Debug, Args)]
@@ -22,9 +48,12 @@ const EXAMPLES: &str = "Examples:
 pub(crate) struct MetricsArgs {
     /// The trial, as SWEEP/NUMBER
     pub(crate) trial: String,
-    /// How to print them
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) format: Format,
+    /// Only this metric; may be given several times
+    #[arg(long = "metric", value_name = "NAME")]
+    pub(crate) metrics: Vec<String>,
+    /// How to print them [default: plot on a terminal, table elsewhere]
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<MetricsFormat>,
     /// Where to read.
     #[command(flatten)]
     pub(crate) read: ReadArgs,
@@ -33,31 +62,73 @@ pub(crate) struct MetricsArgs {
 /// Runs it.
 ///
 /// # Errors
-/// If there is no such trial, or the source fails.
+/// If there is no such trial or metric, or the source fails.
 pub(crate) async fn run(args: MetricsArgs) -> Outcome {
     super::target::trial(&args.trial)?;
     let mut source = args.read.open(Some(&args.trial)).await?;
     let mut out = Out::stdout();
-    let mut points = Vec::new();
+    let width = out::width();
+    let usual = if width.is_some() { MetricsFormat::Plot } else { MetricsFormat::Table };
+    let format = args.format.unwrap_or(usual);
+    let (mut points, mut seen, mut any) = (Vec::new(), BTreeSet::new(), false);
     source
-        .metrics(&args.trial, &mut |point| match args.format {
-            Format::Json => out.line(&row(&point).to_json_line()),
-            Format::Table | Format::Csv => {
-                points.push(point);
-                Ok(())
+        .metrics(&args.trial, &mut |mut point| {
+            any = true;
+            if !args.metrics.is_empty() {
+                seen.extend(point.metrics.iter().map(|metric| metric.name.clone()));
+                point.metrics.retain(|metric| args.metrics.contains(&metric.name));
+                // It told of other metrics.
+                if point.metrics.is_empty() {
+                    return Ok(());
+                }
             }
+            match format {
+                MetricsFormat::Json => out.line(&row(&point).to_json_line())?,
+                MetricsFormat::Plot | MetricsFormat::Table | MetricsFormat::Csv => points.push(point),
+            }
+            Ok(())
         })
         .await?;
-    match args.format {
-        Format::Json => {}
-        Format::Table if points.is_empty() => {
-            super::out::say(&format!("{} has not reported anything yet", args.trial));
+    if let Some(unknown) = args.metrics.iter().find(|name| any && !seen.contains(*name)) {
+        return Err(no_such_metric(&args.trial, unknown, &seen).into());
+    }
+    match format {
+        MetricsFormat::Json => {}
+        MetricsFormat::Plot | MetricsFormat::Table if !any => {
+            out::say(&format!("{} has not reported anything yet", args.trial));
         }
-        Format::Table => out.table(&table(&points))?,
-        Format::Csv => out.text(&rows::csv(&points.iter().map(row).collect::<Vec<_>>())?)?,
+        MetricsFormat::Plot => out.text(&plots(&points, width.unwrap_or(80)))?,
+        MetricsFormat::Table => out.table(&table(&points))?,
+        MetricsFormat::Csv => out.text(&rows::csv(&points.iter().map(row).collect::<Vec<_>>())?)?,
     }
     out.flush()?;
     Ok(Ending::Well)
+}
+
+fn no_such_metric(trial: &str, name: &str, seen: &BTreeSet<String>) -> Problem {
+    let problem = Problem::new(Code::BadRequest, format!("{trial} reported no metric {name:?}"));
+    match nearest(name, seen.iter().map(String::as_str)) {
+        Some(near) => problem.hint(format!("did you mean {near}?")),
+        None => problem.hint(format!("it reported: {}", seen.iter().cloned().collect::<Vec<_>>().join(", "))),
+    }
+}
+
+/// A picture for each metric, in `width` columns.
+#[must_use]
+pub(crate) fn plots(points: &[Point], width: usize) -> String {
+    let curves = plot::curves(points);
+    let height = if curves.len() == 1 { LINES_OF_ONE } else { LINES_OF_MANY };
+    let bold = Style::new().bold();
+    let cyan = Style::new().fg_color(Some(AnsiColor::Cyan.into()));
+    let mut pictures = Vec::new();
+    for curve in &curves {
+        let mut text = format!("{bold}{}{bold:#}\n", cut(&curve.caption(), width));
+        for line in plot::lines(curve, width.min(WIDEST), height) {
+            text += &format!("{cyan}{line}{cyan:#}\n");
+        }
+        pictures.push(text);
+    }
+    pictures.join("\n")
 }
 
 /// One object a step: `step`, `epoch`, and the metrics by name. A metric that is itself called `step` or `epoch`
@@ -140,5 +211,18 @@ mod tests {
         insta::assert_snapshot!(
             anstream::adapter::strip_str(&table(&points()).render(Some(80)).text).to_string()
         );
+    }
+
+    #[test]
+    fn every_metric_has_a_picture_as_wide_as_the_terminal() {
+        let text = plots(&points(), 60);
+        insta::assert_snapshot!(anstream::adapter::strip_str(&text).to_string());
+    }
+
+    #[test]
+    fn a_metric_that_was_not_reported_is_named_with_the_nearest_that_was() {
+        let seen: BTreeSet<String> = ["val_loss".to_owned()].into();
+        assert_eq!(no_such_metric("l/3", "val_los", &seen).hint, "did you mean val_loss?");
+        assert_eq!(no_such_metric("l/3", "x", &seen).hint, "it reported: val_loss");
     }
 }

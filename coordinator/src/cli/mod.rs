@@ -27,6 +27,7 @@ mod metrics;
 mod models;
 mod order;
 mod out;
+mod plot;
 mod report;
 mod results;
 mod rows;
@@ -41,6 +42,7 @@ mod sweep_file;
 mod table;
 mod target;
 pub(crate) mod text;
+mod top;
 mod transport;
 pub(crate) mod trial;
 mod watch;
@@ -85,6 +87,8 @@ pub(crate) enum Command {
     Show(show::ShowArgs),
     /// Follow what happens
     Watch(watch::WatchArgs),
+    /// Look at sweeps, trials, workers and events on the full screen
+    Top(top::TopArgs),
     /// Print the results of a sweep, best first
     Results(results::ResultsArgs),
     /// Print what a trial reported, step by step
@@ -135,6 +139,7 @@ fn dispatch(command: Command) -> Outcome {
         Command::Ls(args) => wait(ls::run(args)),
         Command::Show(args) => wait(show::run(args)),
         Command::Watch(args) => wait(watch::run(args)),
+        Command::Top(args) => wait(top::run(args)),
         Command::Results(args) => wait(results::run(args)),
         Command::Metrics(args) => wait(metrics::run(args)),
         Command::Export(args) => wait(export::run(args)),

@@ -10,7 +10,7 @@ use spotsweep_wire::v1::{SweepSummary, Trial};
 use std::cmp::Ordering;
 
 /// Columns that every trial has.
-const COLUMNS: [&str; 5] = ["number", "state", "steps", "attempts", "seconds"];
+const COLUMNS: [&str; 6] = ["number", "state", "steps", "attempts", "seconds", "best"];
 
 /// What to order by, and which way.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +21,8 @@ pub(crate) struct Key {
 
 #[derive(Debug, Clone, PartialEq)]
 enum What {
+    /// By the best value of the objective that a trial ever reported: as `ls`, `show` and `checkpoint` choose.
+    Best,
     Column(&'static str),
     Metric(String),
     Param(String),
@@ -33,16 +35,16 @@ enum Rank {
 }
 
 impl Key {
-    /// Best first. A sweep without an objective is in order of number.
+    /// Best first, by the best value of the objective that each ever reported. A sweep without an objective is in order of number.
     #[must_use]
     pub(crate) fn objective(summary: &SweepSummary) -> Self {
         if summary.objective.is_empty() {
             return Self { what: What::Column("number"), descending: false };
         }
-        Self { what: What::Metric(summary.objective.clone()), descending: goal(summary) == Goal::Maximize }
+        Self { what: What::Best, descending: goal(summary) == Goal::Maximize }
     }
 
-    /// A key as the user wrote it. The objective is best first, all else smallest first; a leading `-` turns
+    /// A key as the user wrote it. The objective (its last value) and `best` (the best ever reported) are best first, all else smallest first; a leading `-` turns
     /// that round. `params.x` and `metrics.x` say which is meant where both have the name; alone it is the objective,
     /// else the parameter, as in the table.
     ///
@@ -54,7 +56,9 @@ impl Key {
             summary.objective == name || trials.iter().any(|one| trial::metric(one, name).is_some())
         };
         let is_param = |name: &str| trials.iter().any(|one| trial::params(one).contains_key(name));
-        let what = if let Some(column) = COLUMNS.into_iter().find(|column| *column == name) {
+        let what = if name == "best" {
+            What::Best
+        } else if let Some(column) = COLUMNS.into_iter().find(|column| *column == name) {
             What::Column(column)
         } else if is_param(name) && name != summary.objective {
             What::Param(name.to_owned())
@@ -67,7 +71,8 @@ impl Key {
         } else {
             return Err(unknown(name, trials));
         };
-        let natural = what == What::Metric(summary.objective.clone()) && goal(summary) == Goal::Maximize;
+        let by_objective = what == What::Best || what == What::Metric(summary.objective.clone());
+        let natural = by_objective && goal(summary) == Goal::Maximize;
         Ok(Self { what, descending: natural != turned })
     }
 
@@ -76,13 +81,14 @@ impl Key {
     pub(crate) fn metric(&self) -> Option<&str> {
         match &self.what {
             What::Metric(name) => Some(name),
-            What::Column(_) | What::Param(_) => None,
+            What::Best | What::Column(_) | What::Param(_) => None,
         }
     }
 
     fn value(&self, one: &Trial) -> Option<Rank> {
         #[expect(clippy::cast_precision_loss, reason = "steps are far below 2^53, and it is only an order")]
         let value = match &self.what {
+            What::Best => Rank::Number(one.best?),
             What::Column("number") => Rank::Number(one.number.into()),
             What::Column("steps") => Rank::Number(one.steps as f64),
             What::Column("attempts") => Rank::Number(one.attempts.into()),
@@ -164,6 +170,16 @@ mod tests {
     fn nan_and_nothing_stand_last_whichever_way_round() {
         assert_eq!(numbers("val_accuracy"), [3, 0, 1, 2, 4]);
         assert_eq!(numbers("-val_accuracy"), [1, 0, 3, 2, 4]);
+    }
+
+    #[test]
+    fn best_first_is_by_the_best_that_was_ever_reported_and_the_objective_by_its_last_value() {
+        let mut rows = trials();
+        rows[0].best = Some(0.95);
+        let order = |key: &Key| arrange(rows.clone(), Some(key), None).first().map(|one| one.number);
+        assert_eq!(order(&Key::objective(&summary())), Some(0));
+        assert_eq!(order(&Key::parse("best", &rows, &summary()).unwrap()), Some(0));
+        assert_eq!(order(&Key::parse("val_accuracy", &rows, &summary()).unwrap()), Some(3));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use std::collections::BTreeSet;
 const EXAMPLES: &str = "Examples:
   spotsweep results                                 the only sweep, best first
   spotsweep results fashion-ladder --top 5
+  spotsweep results --sort val_loss                 by its last value, not the best at any step
   spotsweep results --sort learning_rate            by a parameter, smallest first
   spotsweep results --sort -seconds                 largest first
   spotsweep results --sort metrics.learning_rate    the metric, where a parameter has the name too
@@ -33,7 +34,8 @@ pub(crate) struct ResultsArgs {
     /// How to print them
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
-    /// Order by a metric, a parameter, or number, state, steps, attempts, seconds; -KEY turns it round
+    /// Order by a metric (its last value), a parameter, or best (the best value of the objective at any step: the
+    /// order of the table), number, state, steps, attempts, seconds; -KEY turns it round
     #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     pub(crate) sort: Option<String>,
     /// Only the first N
@@ -145,7 +147,17 @@ pub(crate) fn metric_names(trials: &[Trial], objective: &str, asked: Option<&str
 /// whatever it is. Of a parameter and a metric of one name, the metric's column is `metrics.NAME`.
 #[must_use]
 pub(crate) fn table(trials: &[Trial], summary: &SweepSummary, asked: Option<&str>) -> Table {
-    let params = varying(trials);
+    table_of(trials, &varying(trials), summary, asked)
+}
+
+/// The same with these parameters, where `trials` are not all of the sweep.
+#[must_use]
+pub(crate) fn table_of(
+    trials: &[Trial],
+    params: &[String],
+    summary: &SweepSummary,
+    asked: Option<&str>,
+) -> Table {
     let metrics = metric_names(trials, &summary.objective, asked);
     // What gives way first when the terminal is narrow: the last metrics, then where and how often it ran.
     let rank = |index: usize| Keep::Optional(u16::try_from(index).unwrap_or(u16::MAX).saturating_add(10));
@@ -163,6 +175,13 @@ pub(crate) fn table(trials: &[Trial], summary: &SweepSummary, asked: Option<&str
         let title = if params.contains(name) { format!("metrics.{name}") } else { name.clone() };
         Column::new(&title, Align::Right, if index == 0 { Keep::Always } else { rank(index) })
     }));
+    // Beside the last value, by which it need not be in order.
+    let has_best = trials.iter().any(|one| one.best.is_some());
+    let best_at =
+        2 + params.len() + usize::from(metrics.first().is_some_and(|name| *name == summary.objective));
+    if has_best {
+        columns.insert(best_at, Column::new("best", Align::Right, Keep::Optional(1)));
+    }
     columns.push(Column::new("steps", Align::Right, Keep::Optional(5)));
     columns.push(Column::new("attempts", Align::Right, Keep::Optional(7)));
     columns.push(Column::new("device", Align::Left, Keep::Optional(8)));
@@ -178,6 +197,9 @@ pub(crate) fn table(trials: &[Trial], summary: &SweepSummary, asked: Option<&str
         cells.extend(
             metrics.iter().map(|name| trial::metric(one, name).map(text::metric).unwrap_or_default().into()),
         );
+        if has_best {
+            cells.insert(best_at, one.best.map(text::metric).unwrap_or_default().into());
+        }
         cells.push(trial::steps(one).into());
         cells.push(one.attempts.to_string().into());
         cells.push(one.device.as_str().into());

@@ -17,10 +17,10 @@ use crate::{
 use spotsweep_proto::{catalogue::nearest, limits::GRPC_MESSAGE_BYTES};
 use spotsweep_wire::v1::{
     ControlRequest, ExplainRequest, ListCheckpointsRequest, ListCheckpointsResponse, ListSweepsRequest,
-    ListWorkersRequest, MetricsRequest, MetricsResponse, Point, ResultsRequest, ResultsResponse,
-    ShowSweepRequest, ShowSweepResponse, StatusRequest, StatusResponse, SubmitRequest, SubmitResponse,
-    SweepSummary, Trial, WatchRequest, WatchResponse, WorkerSummary, control_client::ControlClient,
-    control_server::ControlServer,
+    ListTrialsRequest, ListTrialsResponse, ListWorkersRequest, MetricsRequest, MetricsResponse, Point,
+    ResultsRequest, ResultsResponse, ShowSweepRequest, ShowSweepResponse, StatusRequest, StatusResponse,
+    SubmitRequest, SubmitResponse, SweepSummary, Trial, WatchRequest, WatchResponse, WorkerSummary,
+    control_client::ControlClient, control_server::ControlServer,
 };
 use std::{path::Path, time::Duration};
 use tonic::{Response, Status, Streaming, transport::Endpoint};
@@ -170,7 +170,7 @@ impl Source {
         trial: &str,
         each: &mut dyn FnMut(Point) -> Result<(), CliError>,
     ) -> Result<(), CliError> {
-        let mut pages = self.metric_pages(trial).await?;
+        let mut pages = self.metric_pages(trial, 0).await?;
         while let Some(page) = pages.message().await? {
             page.points.into_iter().try_for_each(&mut *each)?;
         }
@@ -186,12 +186,26 @@ impl Source {
         self.told(sweep, answer).await
     }
 
-    /// Every point of a trial in order of steps, page by page.
+    /// A page of a sweep's trials.
+    ///
+    /// # Errors
+    /// If there is no such sweep or column, or the filter is none.
+    pub(crate) async fn trials(&mut self, request: ListTrialsRequest) -> Result<ListTrialsResponse, Problem> {
+        let sweep = request.sweep.clone();
+        let answer = self.client.list_trials(request).await;
+        self.told(&sweep, answer).await
+    }
+
+    /// The points of a trial from `first_step` on in order of steps, page by page.
     ///
     /// # Errors
     /// If there is no such trial.
-    pub(crate) async fn metric_pages(&mut self, trial: &str) -> Result<Streaming<MetricsResponse>, Problem> {
-        let answer = self.client.metrics(MetricsRequest { trial: trial.to_owned() }).await;
+    pub(crate) async fn metric_pages(
+        &mut self,
+        trial: &str,
+        first_step: u64,
+    ) -> Result<Streaming<MetricsResponse>, Problem> {
+        let answer = self.client.metrics(MetricsRequest { trial: trial.to_owned(), first_step }).await;
         self.told(trial, answer).await
     }
 

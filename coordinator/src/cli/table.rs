@@ -72,6 +72,15 @@ impl From<String> for Cell {
     }
 }
 
+/// A part of a line, in one colour.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Piece {
+    /// Its text, harmless.
+    pub(crate) text: String,
+    /// Its colour.
+    pub(crate) style: Style,
+}
+
 /// Columns and rows; each row has one cell a column.
 #[derive(Debug, Clone)]
 pub(crate) struct Table {
@@ -105,25 +114,43 @@ impl Table {
     /// wide as it needs, for files and pipes.
     #[must_use]
     pub(crate) fn render(&self, width: Option<usize>) -> Rendered {
-        let natural: Vec<usize> = self
-            .columns
-            .iter()
-            .enumerate()
-            .map(|(index, column)| {
-                self.rows.iter().map(|row| row[index].text.width()).fold(column.title.width(), usize::max)
-            })
-            .collect();
-        let (shown, widths) = self.fit(&natural, width.unwrap_or(usize::MAX));
-
+        let (shown, widths) = self.fit(&self.natural(), width.unwrap_or(usize::MAX));
         let mut text = String::new();
-        let head = Style::new().bold();
-        let titles: Vec<Cell> =
-            self.columns.iter().map(|column| Cell { text: column.title.clone(), style: head }).collect();
-        for row in std::iter::once(&titles).chain(&self.rows) {
-            self.line(row, &shown, &widths, &mut text);
+        for row in self.titles().iter().chain(&self.rows) {
+            let start = text.len();
+            for piece in self.line(row, &shown, &widths) {
+                text.push_str(&if piece.style.is_plain() || piece.text.trim().is_empty() {
+                    piece.text
+                } else {
+                    format!("{}{}{:#}", piece.style, piece.text, piece.style)
+                });
+            }
+            let end = text[start..].trim_end_matches(' ').len();
+            text.truncate(start + end);
+            text.push('\n');
         }
         let left_out = self.columns.iter().zip(&shown).filter(|(_, shown)| !**shown);
         Rendered { text, left_out: left_out.map(|(column, _)| column.title.clone()).collect() }
+    }
+
+    /// The lines of [`Self::render`], the titles first, as pieces in their colours: for who draws them elsewhere.
+    #[must_use]
+    pub(crate) fn pieces(&self, width: usize) -> Vec<Vec<Piece>> {
+        let (shown, widths) = self.fit(&self.natural(), width);
+        self.titles().iter().chain(&self.rows).map(|row| self.line(row, &shown, &widths)).collect()
+    }
+
+    fn titles(&self) -> [Vec<Cell>; 1] {
+        let head = Style::new().bold();
+        [self.columns.iter().map(|column| Cell { text: column.title.clone(), style: head }).collect()]
+    }
+
+    /// How wide each column would like to be.
+    fn natural(&self) -> Vec<usize> {
+        let widest = |(index, column): (usize, &Column)| {
+            self.rows.iter().map(|row| row[index].text.width()).fold(column.title.width(), usize::max)
+        };
+        self.columns.iter().enumerate().map(widest).collect()
     }
 
     /// Which columns are shown, and how wide each is.
@@ -159,31 +186,27 @@ impl Table {
         (shown, widths)
     }
 
-    fn line(&self, row: &[Cell], shown: &[bool], widths: &[usize], out: &mut String) {
-        let start = out.len();
+    fn line(&self, row: &[Cell], shown: &[bool], widths: &[usize]) -> Vec<Piece> {
+        let mut pieces = Vec::with_capacity(2 * row.len());
+        let plain = |count: usize| Piece { text: " ".repeat(count), style: Style::new() };
         for (index, cell) in row.iter().enumerate().filter(|(index, _)| shown[*index]) {
-            let text = cut(&cell.text, widths[index]);
+            let text = cut(&cell.text, widths[index]).into_owned();
             let free = widths[index].saturating_sub(text.width());
             let (before, after) = match self.columns[index].align {
                 Align::Left => (0, free),
                 Align::Right => (free, 0),
             };
-            out.extend(std::iter::repeat_n(' ', before));
-            if cell.style.is_plain() || text.is_empty() {
-                out.push_str(&text);
-            } else {
-                out.push_str(&format!("{}{text}{:#}", cell.style, cell.style));
-            }
-            out.extend(std::iter::repeat_n(' ', after + GAP));
+            pieces.push(plain(before));
+            pieces.push(Piece { text, style: cell.style });
+            pieces.push(plain(after + GAP));
         }
-        let end = out[start..].trim_end_matches(' ').len();
-        out.truncate(start + end);
-        out.push('\n');
+        pieces
     }
 }
 
 /// `text` in at most `width` columns, with an ellipsis where something is missing.
-fn cut(text: &str, width: usize) -> std::borrow::Cow<'_, str> {
+#[must_use]
+pub(crate) fn cut(text: &str, width: usize) -> std::borrow::Cow<'_, str> {
     if text.width() <= width {
         return text.into();
     }

@@ -48,6 +48,7 @@ pub(crate) fn row(trial: &Trial) -> Row {
         .with("worker", Field::text(&trial.worker))
         .with("seconds", Field::Float(trial.seconds))
         .with("failure", Field::text(&trial.failure))
+        .with("best", trial.best.map_or(Field::Nothing, Field::Float))
 }
 
 /// Colour of a state of a trial, sweep or worker.

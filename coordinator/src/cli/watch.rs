@@ -1,18 +1,33 @@
-//! `spotsweep watch`: what happens, as it happens, one line each.
+//! `spotsweep watch`: what happens, as it happens: a live view on a terminal, elsewhere one line each.
 
 use super::{
     client::ReadArgs,
     error::{CliError, Ending, Outcome},
+    interrupts::Interrupts,
     ls, metrics,
-    out::Out,
+    out::{self, Out},
     rows::{Field, Row},
+    run::{display::Display, needs, progress::Progress},
+    source::Source,
     target, text, trial,
 };
 use clap::{Args, ValueEnum};
+use spotsweep_proto::spec::SweepSpec;
 use spotsweep_wire::v1::{WatchResponse, watch_response::What};
+use std::{
+    io::IsTerminal as _,
+    time::{Duration, Instant},
+};
+use tonic::Streaming;
+
+/// Time between two pictures on a terminal.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Most trials at work that are looked up at the beginning.
+const AT_WORK: usize = 64;
 
 const EXAMPLES: &str = "Examples:
   spotsweep watch                                  the only sweep, until it ends
+  spotsweep watch | cat                            one line an event, on a terminal too
   spotsweep watch fashion-ladder --format json";
 
 /// How events are printed.
@@ -47,15 +62,65 @@ pub(crate) async fn run(args: WatchArgs) -> Outcome {
     args.sweep.as_deref().map(target::sweep_of).transpose()?;
     let mut source = args.read.open(args.sweep.as_deref()).await?;
     let sweep = source.sweep_or_only(args.sweep).await?;
+    let events = source.watch(&sweep).await?;
+    let on_terminal = out::width().is_some() && std::io::stderr().is_terminal();
+    if args.format == WatchFormat::Text && on_terminal {
+        live(source, &sweep, events).await
+    } else {
+        lines(args.format, events).await
+    }
+}
+
+/// As it is shown on a terminal: how far the sweep is, what each worker does, and lines for what is worth one.
+async fn live(mut source: Source, sweep: &str, mut events: Streaming<WatchResponse>) -> Outcome {
+    let answer = source.show(sweep).await?;
+    let varying = serde_json::from_str(&answer.spec_json).map(|spec: SweepSpec| needs::varying(&spec));
+    let mut progress = Progress::new(answer.sweep.unwrap_or_default(), varying.unwrap_or_default());
+    // What is at work already is not told as an event.
+    let workers = source.workers().await?;
+    let held = workers.into_iter().flat_map(|worker| worker.devices).flat_map(|device| device.trials);
+    let here = held.filter(|trial| trial.split('/').next() == Some(sweep)).take(AT_WORK);
+    for trial in here {
+        progress.event(WatchResponse { what: source.show(&trial).await?.trial.map(What::Trial) });
+    }
+    let started = Instant::now();
+    let mut display = Display::new();
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut stop = Interrupts::listen()?;
+    let ending = loop {
+        tokio::select! {
+            event = events.message() => match event {
+                Ok(Some(event)) => {
+                    if let Some(line) = progress.event(event) {
+                        display.event(&line);
+                    }
+                }
+                Ok(None) => break Ok(Ending::Well),
+                Err(status) => break Err(status.into()),
+            },
+            () = stop.next() => break Ok(Ending::Interrupted),
+            _ = look.tick() => display.update(&mut progress, started),
+        }
+    };
+    display.clear();
+    let last = WatchResponse { what: Some(What::Sweep(progress.summary().clone())) };
     let mut out = Out::stdout();
-    let mut events = source.watch(&sweep).await?;
+    in_words(&last).map_or(Ok::<(), CliError>(()), |line| out.line(&line))?;
+    out.flush()?;
+    ending
+}
+
+/// One line an event.
+async fn lines(format: WatchFormat, mut events: Streaming<WatchResponse>) -> Outcome {
+    let mut out = Out::stdout();
     loop {
         let event = tokio::select! {
             event = events.message() => event?,
             _ = tokio::signal::ctrl_c() => return Ok(Ending::Interrupted),
         };
         let Some(event) = event else { return Ok(Ending::Well) };
-        let line = match args.format {
+        let line = match format {
             WatchFormat::Text => in_words(&event),
             WatchFormat::Json => row(&event).map(|row| row.to_json_line()),
         };

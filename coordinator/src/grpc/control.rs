@@ -6,7 +6,11 @@ use crate::{
     driver::Handle,
     error::{Code, Problem, chain},
     orders::{self, refused},
-    queries::Queries,
+    queries::{
+        Queries,
+        board::{Boards, Selection},
+        messages,
+    },
 };
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use spotsweep_engine::{Reply, event::Command};
@@ -18,6 +22,7 @@ use tonic::{Request, Response, Status};
 /// The service. Without a handle it answers for a folder at rest, and changes nothing.
 pub struct ControlService {
     queries: Queries,
+    boards: Boards,
     handle: Option<Handle>,
     about: Arc<About>,
     data_store: Option<String>,
@@ -32,6 +37,9 @@ pub struct About {
     pub started_at_us: u64,
 }
 
+/// Most trials of one page.
+const TRIALS: u32 = 1000;
+
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -39,7 +47,14 @@ impl ControlService {
     /// Answers with `queries`; with `handle`, also does what it is told.
     #[must_use]
     pub fn new(queries: Queries, handle: Option<Handle>, about: About) -> Self {
-        Self { queries, handle, about: Arc::new(about), data_store: None }
+        let boards = Boards::new(queries.clone());
+        Self { queries, boards, handle, about: Arc::new(about), data_store: None }
+    }
+
+    /// The same with boards that others look at, too.
+    #[must_use]
+    pub fn with_boards(self, boards: Boards) -> Self {
+        Self { boards, ..self }
     }
 
     /// The same with the object store at `place` for data sets that sweeps name.
@@ -128,11 +143,31 @@ impl Control for ControlService {
         Ok(Response::new(Box::pin(pages.map_err(|problem: Problem| Status::from(problem)))))
     }
 
+    async fn list_trials(&self, request: Request<v1::ListTrialsRequest>) -> Answer<v1::ListTrialsResponse> {
+        let asked = request.into_inner();
+        if asked.limit > TRIALS {
+            return Err(Problem::new(Code::TooLarge, format!("a page has at most {TRIALS} trials")).into());
+        }
+        let board = self.boards.of(&asked.sweep).await?;
+        let made = tokio::task::spawn_blocking(move || -> Result<_, Problem> {
+            let rows = Selection::parse(&board, &asked.filter, &asked.sort)?
+                .with_search(&asked.search)?
+                .apply(&board);
+            let page = rows.iter().skip(asked.offset as usize).take(asked.limit as usize);
+            Ok(v1::ListTrialsResponse {
+                trials: page.map(|row| messages::board_row(board.name(), row)).collect(),
+                total: rows.len() as u64,
+                varying: board.spec().space.varying().map(ToString::to_string).collect(),
+            })
+        });
+        Ok(Response::new(made.await.map_err(|error| Problem::internal(&error))??))
+    }
+
     async fn metrics(&self, request: Request<v1::MetricsRequest>) -> Answer<Self::MetricsStream> {
-        let name = request.into_inner().trial;
+        let v1::MetricsRequest { trial: name, first_step } = request.into_inner();
         let (_, trial) = self.queries.find_trial(&name).await?;
         let queries = self.queries.clone();
-        let pages = stream::try_unfold(Some(0), move |next| {
+        let pages = stream::try_unfold(Some(first_step), move |next| {
             let (queries, name) = (queries.clone(), name.clone());
             async move {
                 let Some(first_step) = next else { return Ok::<_, Status>(None) };

@@ -1,5 +1,6 @@
 //! Views of the engine as the messages that clients read. Pure: no state, no IO, no decisions.
 
+use super::board::Row;
 use spotsweep_engine::{
     TrialRef,
     action::TrialState,
@@ -106,6 +107,31 @@ pub fn trial(sweep: &SweepName, params: &Assignment, view: &TrialView, outcome: 
         worker,
         seconds: view.seconds,
         failure,
+        best: view.best.map(|best| best.value),
+    }
+}
+
+/// A row of a board as a row of results; why it failed is left out.
+#[must_use]
+pub fn board_row(sweep: &SweepName, row: &Row) -> v1::Trial {
+    let brief = &row.brief;
+    v1::Trial {
+        sweep: sweep.to_string(),
+        trial: trial_name(sweep, row.number),
+        number: row.number,
+        state: brief.state.as_str().to_owned(),
+        params_json: serde_json::Value::Object(row.params.to_json()).to_string(),
+        metrics: metrics(row.metrics.clone()),
+        steps: brief.step,
+        total_steps: brief.total_steps,
+        attempts: brief.attempts,
+        failures: brief.failures,
+        weights_digest: row.weights_digest.map(|digest| digest.to_string()).unwrap_or_default(),
+        device: row.device().unwrap_or_default().to_owned(),
+        worker: row.worker().unwrap_or_default().to_owned(),
+        seconds: brief.seconds,
+        failure: String::new(),
+        best: brief.best.map(|best| best.value),
     }
 }
 

@@ -48,7 +48,8 @@ impl Bystander {
             assert!(row.number != self.done.number || row == self.done, "{row:?}");
         }
         let name = format!("calm/{}", self.open.trial.unwrap().number);
-        let mut pages = client.metrics(v1::MetricsRequest { trial: name }).await.unwrap().into_inner();
+        let mut pages =
+            client.metrics(v1::MetricsRequest { trial: name, first_step: 0 }).await.unwrap().into_inner();
         let points = pages.message().await.unwrap().unwrap().points;
         assert_eq!(points.iter().map(|point| point.step).collect::<Vec<_>>(), [1, 2], "each point once");
 

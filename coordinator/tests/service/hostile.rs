@@ -315,7 +315,7 @@ async fn metrics_that_are_no_numbers_are_left_out_and_the_trial_goes_on() {
     let mut client = place.client().await;
     let row = results(&mut client, "nan").await.remove(0);
     assert_eq!(row.state, "completed");
-    let request = v1::MetricsRequest { trial: "nan/0".to_owned() };
+    let request = v1::MetricsRequest { trial: "nan/0".to_owned(), first_step: 0 };
     let mut pages = client.metrics(request).await.unwrap().into_inner();
     let first = pages.message().await.unwrap().unwrap().points.remove(0);
     assert_eq!(first.metrics, [v1::Metric { name: "other".to_owned(), value: 2.5 }]);

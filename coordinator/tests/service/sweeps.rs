@@ -39,20 +39,56 @@ async fn a_sweep_of_n_ends_with_exactly_n_rows_each_once_and_survives_a_restart(
             assert_eq!((row.number as usize, row.state.as_str(), row.steps), (number, "completed", 2));
             assert_eq!(row.metrics, [v1::Metric { name: "val_loss".to_owned(), value: number as f64 }]);
             assert_eq!((row.weights_digest.len(), row.seconds, row.attempts), (64, 0.5, 1));
+            assert_eq!(row.best, Some(number as f64));
         }
     };
     check(&live);
-    let request = v1::MetricsRequest { trial: "n/7".to_owned() };
+    let request = v1::MetricsRequest { trial: "n/7".to_owned(), first_step: 0 };
     let mut pages = client.metrics(request).await.unwrap().into_inner();
     let points = pages.message().await.unwrap().unwrap().points;
     let steps: Vec<_> = points.iter().map(|point| (point.step, point.metrics[0].value)).collect();
     assert_eq!(steps, [(1, 8.0), (2, 7.0)]);
+    let request = v1::MetricsRequest { trial: "n/7".to_owned(), first_step: 2 };
+    let mut pages = client.metrics(request).await.unwrap().into_inner();
+    let points = pages.message().await.unwrap().unwrap().points;
+    assert_eq!(points.iter().map(|point| point.step).collect::<Vec<_>>(), [2]);
 
     drop(client);
     place.shut_down().await;
     place.restart(StoreOptions::default()).await;
     let mut client = place.client().await;
     assert_eq!(results(&mut client, "n").await, live);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_trials_is_those_asked_for_and_no_more() {
+    let place = Place::start().await;
+    let mut client = place.client().await;
+    client.submit(submission(&nothing("p", 2500), 1)).await.unwrap();
+    let asked = v1::ListTrialsRequest { sweep: "p".to_owned(), limit: 3, ..v1::ListTrialsRequest::default() };
+    let page = |request: v1::ListTrialsRequest| {
+        let mut client = client.clone();
+        async move {
+            let page = client.list_trials(request).await?.into_inner();
+            let numbers: Vec<u32> = page.trials.iter().map(|row| row.number).collect();
+            Ok::<_, tonic::Status>((numbers, page.total, page.varying))
+        }
+    };
+    let seed = vec!["seed".to_owned()];
+    let last = v1::ListTrialsRequest { sort: "-number".to_owned(), offset: 1, ..asked.clone() };
+    assert_eq!(page(last).await.unwrap(), (vec![2498, 2497, 2496], 2500, seed.clone()));
+    let some = v1::ListTrialsRequest {
+        filter: "number>=2499".to_owned(),
+        search: "PEND".to_owned(),
+        ..asked.clone()
+    };
+    assert_eq!(page(some).await.unwrap(), (vec![2499], 1, seed.clone()));
+    let none = v1::ListTrialsRequest { search: "nowhere".to_owned(), ..asked.clone() };
+    assert_eq!(page(none).await.unwrap(), (vec![], 0, seed));
+    let too_many = v1::ListTrialsRequest { limit: 1001, ..asked.clone() };
+    assert_eq!(page(too_many).await.unwrap_err().code(), tonic::Code::OutOfRange);
+    let unknown = v1::ListTrialsRequest { sort: "nothing".to_owned(), ..asked };
+    assert_eq!(page(unknown).await.unwrap_err().code(), tonic::Code::InvalidArgument);
 }
 
 #[tokio::test(flavor = "multi_thread")]

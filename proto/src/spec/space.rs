@@ -238,6 +238,12 @@ impl Domain {
 }
 
 impl Space {
+    /// The parameters that tell trials apart, in order.
+    pub fn varying(&self) -> impl Iterator<Item = &ParameterName> {
+        let varies = |parameter: &&Parameter| parameter.domain.grid_size() != Some(1);
+        self.0.iter().filter(varies).map(|parameter| &parameter.name)
+    }
+
     /// How many trials the grid has, saturating; 1 without parameters. Distributions without a grid count once.
     #[must_use]
     pub fn grid_trials(&self) -> u64 {

@@ -5,10 +5,10 @@
 //! the same command goes on from there.
 
 mod crew;
-mod display;
+pub(super) mod display;
 mod folder;
-mod needs;
-mod progress;
+pub(super) mod needs;
+pub(super) mod progress;
 
 use super::{
     error::{CliError, Ending, Outcome},

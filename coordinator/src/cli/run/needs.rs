@@ -10,7 +10,7 @@ use crate::{
 };
 use spotsweep_proto::{
     catalogue::{Dataset, datasets::SYNTHETIC},
-    spec::{DeviceRequest, SweepSpec, space::Domain},
+    spec::{DeviceRequest, SweepSpec},
 };
 use std::path::Path;
 
@@ -41,13 +41,7 @@ pub(crate) fn data(spec: &SweepSpec) -> Result<(), Problem> {
 /// The parameters that tell trials apart.
 #[must_use]
 pub(crate) fn varying(spec: &SweepSpec) -> Vec<String> {
-    let varies = |domain: &Domain| domain.grid_size() != Some(1);
-    spec.space
-        .0
-        .iter()
-        .filter(|parameter| varies(&parameter.domain))
-        .map(|parameter| parameter.name.to_string())
-        .collect()
+    spec.space.varying().map(ToString::to_string).collect()
 }
 
 /// How workers are to be started.

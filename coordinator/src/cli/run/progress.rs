@@ -14,6 +14,9 @@ const ENOUGH_S: f64 = 3.0;
 /// resemble those to come more than the first ones do.
 const WINDOW_S: f64 = 60.0;
 
+/// The metric that says how many samples a second a trial trains on.
+const RATE: &str = "samples_per_second";
+
 /// A trial at work.
 #[derive(Debug, Clone, PartialEq)]
 struct AtWork {
@@ -21,6 +24,8 @@ struct AtWork {
     params: String,
     step: u64,
     total_steps: Option<u64>,
+    /// Passes over the data, once a point has told.
+    data_epoch: Option<f64>,
     metrics: Vec<(String, f64)>,
     /// The newest of those of one worker is shown: leases ahead of need wait behind it.
     touched: u64,
@@ -106,6 +111,7 @@ impl Progress {
                 params,
                 step: one.steps,
                 total_steps: one.total_steps,
+                data_epoch: None,
                 metrics,
                 touched: self.touches,
             },
@@ -118,6 +124,7 @@ impl Progress {
         self.touches += 1;
         one.touched = self.touches;
         one.step = one.step.max(point.step);
+        one.data_epoch = Some(point.data_epoch);
         for metric in point.metrics {
             match one.metrics.iter_mut().find(|(name, _)| *name == metric.name) {
                 Some((_, value)) => *value = metric.value,
@@ -200,18 +207,27 @@ impl Progress {
     }
 }
 
+/// Trial, step, epoch, metrics, rate. What narrow terminals may cut off comes last: the parameters.
 fn line(name: &str, one: &AtWork) -> String {
     let step = match one.total_steps {
         Some(total) => format!("step {}/{total}", one.step),
         None => format!("step {}", one.step),
     };
+    let epoch = one.data_epoch.map(|epoch| format!("epoch {epoch:.1}")).unwrap_or_default();
     // The two newest say enough in one line.
     let metrics = one.metrics.iter().filter(|(name, _)| name.ends_with("loss") || name.ends_with("accuracy"));
     let metrics: Vec<String> = metrics
         .take(2)
         .map(|(name, value)| format!("{} {}", text::harmless(name), text::metric(*value)))
         .collect();
-    [text::harmless(name).as_ref(), &one.params, &step, &metrics.join(" ")]
+    let rate = one.metrics.iter().find(|(name, value)| name == RATE && value.is_finite() && *value >= 0.0);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "at least 0, and it saturates"
+    )]
+    let rate = rate.map(|(_, value)| format!("{}/s", text::grouped(*value as u64))).unwrap_or_default();
+    [text::harmless(name).as_ref(), &step, &epoch, &metrics.join(" "), &rate, &one.params]
         .into_iter()
         .filter(|part| !part.is_empty())
         .collect::<Vec<_>>()
@@ -246,7 +262,8 @@ mod tests {
             progress.workers(),
             [(
                 "local-1".to_owned(),
-                "ladder/1  model=softmax learning_rate=0.1  step 633/1266  train_loss 0.4000 val_loss 0.6500"
+                "ladder/1  step 633/1266  epoch 1.5  train_loss 0.4000 val_loss 0.6500  51,234/s  model=softmax \
+                 learning_rate=0.1"
                     .to_owned()
             )]
         );

@@ -51,10 +51,16 @@ pub struct Api {
 impl Api {
     /// On a coordinator at work, which started then, microseconds since 1970.
     #[must_use]
-    pub fn new(queries: Queries, handle: Handle, objects: Objects, started_at_us: u64) -> Self {
+    pub fn new(
+        queries: Queries,
+        boards: Boards,
+        handle: Handle,
+        objects: Objects,
+        started_at_us: u64,
+    ) -> Self {
         Self {
-            boards: Boards::new(queries.clone()),
             queries,
+            boards,
             handle,
             objects,
             curves: Arc::default(),

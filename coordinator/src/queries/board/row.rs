@@ -49,12 +49,16 @@ impl Row {
         self.metrics.iter().find(|(known, _)| known.as_str() == name).map(|(_, value)| *value)
     }
 
-    fn worker(&self) -> Option<&str> {
+    /// Where it runs or last ran.
+    #[must_use]
+    pub fn worker(&self) -> Option<&str> {
         let (_, worker, ..) = self.attempts.last()?.started.as_ref()?;
         Some(worker.as_str())
     }
 
-    fn device(&self) -> Option<&str> {
+    /// On what it runs or last ran.
+    #[must_use]
+    pub fn device(&self) -> Option<&str> {
         let last = self.attempts.last().and_then(|attempt| attempt.started.as_ref());
         self.device.as_ref().or(last.map(|(_, _, device, ..)| device)).map(DeviceName::as_str)
     }

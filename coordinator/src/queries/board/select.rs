@@ -13,6 +13,8 @@ const FILTER_BYTES: usize = 4 << 10;
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
     conditions: Vec<Condition>,
+    /// In lower case.
+    search: String,
     sort: Option<(Field, Direction)>,
 }
 
@@ -51,7 +53,7 @@ const OPERATORS: [&str; 7] = ["<=", ">=", "!=", "=", "<", ">", "~"];
 
 impl Selection {
     /// Reads `filter` (`state=running|failed;learning_rate>=0.01;model~cnn`) and `sort` (`val_loss`, `-seconds`).
-    /// Without `sort` the best by the objective come first, or the order is that of the sweep.
+    /// Without `sort` those come first that reached the best value of the objective, whenever that was, or the order is that of the sweep.
     ///
     /// # Errors
     /// [`Code::BadRequest`]: a field that the sweep has not, a condition that is none, or too many.
@@ -71,20 +73,43 @@ impl Selection {
                     spotsweep_proto::metric::Goal::Minimize => Direction::Ascending,
                     spotsweep_proto::metric::Goal::Maximize => Direction::Descending,
                 };
-                (Field::Metric(objective.name.to_string()), direction)
+                (Field::Best, direction)
             }),
             key => Some(match key.strip_prefix('-') {
                 Some(name) => (board.field(name)?, Direction::Descending),
                 None => (board.field(key)?, Direction::Ascending),
             }),
         };
-        Ok(Self { conditions, sort })
+        Ok(Self { conditions, search: String::new(), sort })
+    }
+
+    /// The same with only those rows that hold `text`, in whatever case, in their number, state, worker, device or a
+    /// parameter.
+    ///
+    /// # Errors
+    /// [`Code::BadRequest`]: it is too long.
+    pub fn with_search(self, text: &str) -> Result<Self, Problem> {
+        if text.len() > FILTER_BYTES {
+            return Err(bad(format!("a search has at most {FILTER_BYTES} bytes")));
+        }
+        Ok(Self { search: text.to_lowercase(), ..self })
+    }
+
+    fn finds(&self, row: &Row) -> bool {
+        let holds = |text: &str| text.to_lowercase().contains(&self.search);
+        self.search.is_empty()
+            || row.number.to_string().contains(&self.search)
+            || row.brief.state.as_str().contains(&self.search)
+            || row.worker().is_some_and(holds)
+            || row.device().is_some_and(holds)
+            || row.params.0.iter().any(|(_, value)| holds(&Cell::from(value).text()))
     }
 
     /// The rows that it lets through, in order. Rows without a value of the sort key come last, in order of numbers.
     #[must_use]
     pub fn apply(&self, board: &Board) -> Vec<Arc<Row>> {
-        let passes = |row: &&Arc<Row>| self.conditions.iter().all(|condition| condition.holds(row));
+        let passes =
+            |row: &&Arc<Row>| self.conditions.iter().all(|condition| condition.holds(row)) && self.finds(row);
         let rows = board.rows().iter().filter(passes).cloned();
         let Some((field, direction)) = &self.sort else { return rows.collect() };
         // Keys once a row, not once a comparison.

@@ -70,6 +70,25 @@ fn numbers(filter: &str, sort: &str) -> Vec<u32> {
 }
 
 #[test]
+fn the_best_that_was_ever_reached_comes_first_whatever_came_of_it() {
+    let board = board();
+    let mut rows = board.rows().to_vec();
+    let mut fell_back = (*rows[2]).clone();
+    fell_back.brief.best = Some(Best { value: 0.1, step: 1 });
+    rows[2] = Arc::new(fell_back);
+    let board = Board::new(board.sweep().clone(), rows);
+    let found = |filter: &str, text: &str| -> Vec<u32> {
+        let selection = Selection::parse(&board, filter, "").unwrap().with_search(text).unwrap();
+        selection.apply(&board).iter().map(|row| row.number).collect()
+    };
+    assert_eq!(found("", ""), [2, 3, 0, 1]);
+    assert_eq!(found("", "0.3"), [2], "a parameter");
+    assert_eq!(found("", "RUN"), [1], "a state");
+    assert_eq!(found("number<2", "cpu"), [0, 1], "a device");
+    assert!(Selection::default().with_search(&"x".repeat(5000)).is_err());
+}
+
+#[test]
 fn rows_without_a_value_come_last_in_either_order() {
     assert_eq!(numbers("", ""), [3, 0, 1, 2]);
     assert_eq!(numbers("", "-val_loss"), [0, 3, 1, 2]);
