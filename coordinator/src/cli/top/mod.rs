@@ -126,15 +126,14 @@ pub(crate) async fn run(args: TopArgs) -> Outcome {
             }
             _ = tick.tick() => None,
         };
-        match effect {
-            None => {}
+        let is_refused = match effect {
+            None => false,
             Some(Effect::Quit) => return Ok(Ending::Well),
             Some(Effect::Interrupt) => return Ok(Ending::Interrupted),
-            Some(Effect::Change(change, target)) => {
-                if order.try_send((change, target)).is_err() {
-                    model.told(News::Refused("the last order is still on its way".to_owned()));
-                }
-            }
+            Some(Effect::Change(change, target)) => order.try_send((change, target)).is_err(),
+        };
+        if is_refused {
+            model.told(News::Refused("the last order is still on its way".to_owned()));
         }
     }
 }

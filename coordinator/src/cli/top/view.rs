@@ -247,7 +247,7 @@ fn whole_trial(model: &Model, area: Rect, paint: &mut Painter<'_>) {
         plain,
         paint,
     );
-    fact("worker", &format!("{} {}", one.worker, one.device).trim().to_owned(), plain, paint);
+    fact("worker", format!("{} {}", one.worker, one.device).trim(), plain, paint);
     fact("best", &one.best.map(text::metric).unwrap_or_default(), plain, paint);
     let params = trial::params(one);
     for (index, words) in
