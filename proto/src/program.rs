@@ -13,7 +13,7 @@ mod params;
 
 pub use command::{
     COMMAND_BYTES, CommandError, DEFAULT_COMMAND, ENV, INTERPRETER, MACROS, Surroundings, args_json,
-    check_part, command,
+    check_part, command, shown,
 };
 pub use params::nested;
 

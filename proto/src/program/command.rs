@@ -153,6 +153,16 @@ pub fn command(
     Ok(arguments.parts)
 }
 
+/// The arguments as far as they are known away from a worker: variables and the path of a file stay as they are written.
+/// Empty where a limit is passed.
+#[must_use]
+pub fn shown(section: &ProgramSection, params: &Assignment) -> Vec<String> {
+    let variable = |name: &str| Some(format!("{VARIABLE}{name}}}"));
+    let surroundings =
+        Surroundings { interpreter: INTERPRETER, variable: &variable, args_json_file: "${args_json_file}" };
+    command(section, params, &surroundings).unwrap_or_default()
+}
+
 /// All parameters as one JSON object: `${args_json}`, and the content of `${args_json_file}`.
 #[must_use]
 pub fn args_json(params: &Assignment, groups: &BTreeSet<String>) -> String {
