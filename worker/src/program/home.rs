@@ -13,11 +13,7 @@ use nix::{sys::stat::Mode, unistd::mkfifo};
 use serde_json::{Map, Value, json};
 use spotsweep_proto::{
     line::{CheckpointFiles, FailureKind, PROTOCOL_VERSION},
-    program::{
-        ProgramSection,
-        command::{self, Surroundings},
-        params, variable,
-    },
+    program::{INTERPRETER, ProgramSection, Surroundings, args_json, command, nested, variable},
     value::Assignment,
 };
 use std::{
@@ -113,12 +109,12 @@ impl Home {
             fs::write(&path, content).map_err(|error| Unready::storage(name, &error))?;
             Ok::<_, Unready>(path)
         };
-        let nested = params::nested(&assignment, &section.groups);
-        let params_file = write("params.json", Value::Object(nested).to_string().as_bytes())?;
+        let parameters = nested(&assignment, &section.groups);
+        let params_file = write("params.json", Value::Object(parameters).to_string().as_bytes())?;
         let job = job(attempt, flat, resumed.as_ref());
         let job_file = write("job.json", job.to_string().as_bytes())?;
         let args_file = if section.command.iter().any(|part| part == "${args_json_file}") {
-            write("args.json", command::args_json(&assignment, &section.groups).as_bytes())?
+            write("args.json", args_json(&assignment, &section.groups).as_bytes())?
         } else {
             home.folder.join("args.json")
         };
@@ -129,8 +125,8 @@ impl Home {
         };
         let args_json_file = args_file.display().to_string();
         let surroundings =
-            Surroundings { interpreter: command::INTERPRETER, variable: &variable, args_json_file: &args_json_file };
-        home.arguments = command::command(section, &assignment, &surroundings).map_err(|error| Unready {
+            Surroundings { interpreter: INTERPRETER, variable: &variable, args_json_file: &args_json_file };
+        home.arguments = command(section, &assignment, &surroundings).map_err(|error| Unready {
             kind: FailureKind::Config,
             message: format!("{error}\nhint: {}", error.hint()),
         })?;
