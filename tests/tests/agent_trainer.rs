@@ -36,7 +36,8 @@ impl Bench {
         std::fs::create_dir(folder.path().join("objects")).unwrap();
         let coordinator = FakeCoordinator::start().await;
         let mut settings = ProcessSettings {
-            program: PathBuf::from(env!("CARGO_BIN_EXE_stub-trainer")),
+            program: Some(PathBuf::from(env!("CARGO_BIN_EXE_stub-trainer"))),
+            guard: None,
             device: DeviceChoice::Auto,
             scratch: folder.path().join("scratch"),
             data: DataFolders::new(Some(folder.path().join("data"))),
