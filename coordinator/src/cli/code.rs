@@ -151,6 +151,11 @@ mod tests {
     }
 
     #[test]
+    fn a_coordinators_folder_beside_the_code_is_known_by_its_file() {
+        assert_eq!(spotsweep_archive::COORDINATORS_FILE, crate::store::DATABASE_FILE);
+    }
+
+    #[test]
     fn a_folder_that_is_not_there_is_told_by_name() {
         let (_home, mut file) = sweep(&["train.py"], "sources");
         let problem = pack(&mut file).unwrap_err();
