@@ -60,7 +60,7 @@ impl Job<'_> {
     /// Starts the program.
     async fn start(&self) -> Result<Program, Unready> {
         if let Some(code) = self.section.code {
-            code::unpack(&self.store, code, self.scratch, &self.folder.join("work")).await?;
+            code::unpack(&self.store, code, self.scratch, self.folder.join("work")).await?;
         }
         let home = Home::make(self.folder, self.attempt, self.section, self.resume.as_ref())?;
         Program::start(home, self.attempt, self.section)
