@@ -418,7 +418,9 @@ time.sleep(1000)'"#;
     assert_eq!(kind, FailureKind::OutOfMemory, "{message}");
     assert!(message.contains("limits.memory") && message.ends_with("hungry"), "{message}");
     let disk =
-        limited("echo filling; cat /dev/zero > deep & wait", |limits| limits.disk_bytes = Some(8 << 20));
+        limited("echo filling; while :; do head -c 1000000 /dev/zero >> deep; sleep 0.01; done", |limits| {
+            limits.disk_bytes = Some(8 << 20)
+        });
     let time = limited("echo slow; sleep 1000 & wait", |limits| limits.time_s = Some(0.3));
     let garbage = program("while :; do printf 'x\\033[2J\\n'; done > \"$SPOTSWEEP_TO_AGENT\"");
     let endless = program("cat /dev/zero > \"$SPOTSWEEP_TO_AGENT\"");

@@ -140,6 +140,13 @@ impl Family {
         left.len()
     }
 
+    /// Takes the ends of orphans, so that none of them stays a zombie for as long as its program runs.
+    pub(crate) fn reap_ended(&self) {
+        if REAPER.load(Ordering::SeqCst) {
+            self.left(false);
+        }
+    }
+
     /// Tops of what the program left; `ending` takes also those whose origin nobody can tell, if they can only be its.
     fn left(&self, ending: bool) -> Vec<Pid> {
         if !REAPER.load(Ordering::SeqCst) {

@@ -277,6 +277,7 @@ impl Program {
 
     fn look(&mut self) {
         self.next_look = Instant::now() + LOOK_EVERY;
+        self.family.reap_ended();
         if self.since.elapsed() >= STARTED_AFTER {
             let start = self.start_told();
             self.queue.extend(start);
@@ -554,8 +555,8 @@ impl Carrier for Program {
             }
             let look = self.next_look;
             let kill_at = self.kill_at;
+            // Whoever writes without end must not keep the others waiting: no order among these.
             tokio::select! {
-                biased;
                 piece = self.from_program.next() => match piece {
                     Ok(piece) => self.heard(piece),
                     Err(error) => return Err(PipeError::Read(error)),
