@@ -314,6 +314,7 @@ async fn programs_die_with_an_agent_that_is_killed_and_their_trial_goes_on_from_
             say '{"type":"checkpoint","step":'$step',"dir":"'"$SPOTSWEEP_CHECKPOINTS/$step"'"}'
             test $step = 3 && test -z "$SPOTSWEEP_RESUME" && while :; do sleep 0.05; done
         done
+        exit 0
     "#;
     let section = program(script);
     let mut conversation = agent.attach(&section, "loss").await;
