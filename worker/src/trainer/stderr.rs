@@ -64,7 +64,8 @@ impl LastLines {
         let open = Some(&self.open).filter(|open| !open.is_empty());
         let mut kept = Vec::new();
         let mut bytes = 0;
-        for line in self.lines.iter().chain(open).rev() {
+        let first = usize::from(open.is_some() && self.lines.len() == LINES);
+        for line in self.lines.iter().skip(first).chain(open).rev() {
             let line = harmless(&String::from_utf8_lossy(line));
             bytes += line.len() + 1;
             if bytes > FAILURE_TEXT_BYTES / 2 {
