@@ -56,7 +56,7 @@ impl Home {
         self.folder.join("to-agent")
     }
 
-    pub(crate) fn from_agent(&self) -> PathBuf {
+    pub(crate) fn orders(&self) -> PathBuf {
         self.folder.join("from-agent")
     }
 
@@ -90,7 +90,7 @@ impl Home {
         for path in [home.work(), home.checkpoints()] {
             fs::create_dir_all(path).map_err(|error| Unready::storage("its folder", &error))?;
         }
-        for path in [home.to_agent(), home.from_agent()] {
+        for path in [home.to_agent(), home.orders()] {
             mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR)
                 .map_err(|error| Unready::storage("its named pipe", &error.into()))?;
         }
@@ -156,7 +156,7 @@ impl Home {
         all.extend(section.environment.iter().map(|(name, value)| (name.into(), value.into())));
         let mut own = |name: &str, value: OsString| all.push((name.into(), value));
         own(variable::TO_AGENT, self.to_agent().into());
-        own(variable::FROM_AGENT, self.from_agent().into());
+        own(variable::FROM_AGENT, self.orders().into());
         own(variable::JOB, job.into());
         own(variable::PARAMS, params.into());
         own(variable::STOP, self.stop().into());

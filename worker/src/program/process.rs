@@ -55,6 +55,11 @@ const STARTED_AFTER: Duration = Duration::from_secs(1);
 /// Longest limit of time: a year.
 const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 
+/// A checkpoint that is packed: its step, whether it is the last, and its files.
+type IsPacked = (u64, bool, Result<Packed, CheckpointError>);
+/// What a look at event files gives: the files, metrics, warnings, and whether there is more.
+type Looked = (EventFiles, ByStep, Vec<String>, bool);
+
 /// A program that runs.
 pub(crate) struct Program {
     home: Arc<Home>,
@@ -76,14 +81,14 @@ pub(crate) struct Program {
     output: Output,
     watch: Limits,
     events: Option<EventFiles>,
-    looking: Option<JoinHandle<(EventFiles, ByStep, Vec<String>, bool)>>,
+    looking: Option<JoinHandle<Looked>>,
     /// Metrics that may not be complete.
     pending: ByStep,
     added: bool,
     /// Lines of its output that had metrics and no step.
     counted: u64,
     tale: Tale,
-    packing: Option<JoinHandle<(u64, bool, Result<Packed, CheckpointError>)>>,
+    packing: Option<JoinHandle<IsPacked>>,
     packed: u64,
     /// Of the last checkpoint.
     digest: Option<Digest>,
@@ -124,7 +129,7 @@ impl Program {
             // Open in both directions: neither ends as long as the agent lives.
             let mut both = pipe::OpenOptions::new();
             both.read_write(true);
-            Ok((both.open_receiver(home.to_agent())?, both.open_sender(home.from_agent())?))
+            Ok((both.open_receiver(home.to_agent())?, both.open_sender(home.orders())?))
         };
         let (receiver, to_program) =
             opened().map_err(|error| storage("its named pipes cannot be opened", error))?;
@@ -297,7 +302,7 @@ impl Program {
         }
     }
 
-    fn looked(&mut self, (events, found, warnings, more): (EventFiles, ByStep, Vec<String>, bool)) {
+    fn looked(&mut self, (events, found, warnings, more): Looked) {
         self.events = Some(events);
         self.added |= !found.is_empty();
         for (step, metrics) in found {
