@@ -6,7 +6,16 @@
 
 use crate::digest::Digest;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+mod command;
+mod params;
+
+pub use command::{
+    COMMAND_BYTES, CommandError, DEFAULT_COMMAND, ENV, INTERPRETER, MACROS, Surroundings, args_json,
+    check_part, command, shown,
+};
+pub use params::nested;
 
 /// Environment variables that a program finds.
 pub mod variable {
@@ -40,6 +49,8 @@ pub const COMMAND_PART_BYTES: usize = 64 << 10;
 pub const CODE_BYTES: u64 = 256 << 20;
 /// Most files in a packed code folder.
 pub const CODE_FILES: usize = 20_000;
+/// Largest piece of an archive in one message, in bytes.
+pub const CODE_PIECE_BYTES: usize = 4 << 20;
 /// Bytes of a program's output that are kept where the sweep says nothing.
 pub const OUTPUT_BYTES: u64 = 16 << 20;
 
@@ -50,6 +61,9 @@ pub struct ProgramSection {
     pub program: Option<String>,
     /// The command with its macros; never empty.
     pub command: Vec<String>,
+    /// Parameters that hold others, by their full names: what a dot in a parameter's name separates.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub groups: BTreeSet<String>,
     /// The packed code folder, once it lies in the object store.
     pub code: Option<Code>,
     /// How metrics come to the agent.
@@ -65,10 +79,19 @@ pub struct ProgramSection {
 /// A packed code folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Code {
-    /// BLAKE3 of the archive, by which it lies in the object store.
+    /// BLAKE3 of the archive.
     pub digest: Digest,
     /// Length of the archive in bytes.
     pub bytes: u64,
+}
+
+impl Code {
+    /// Path of the archive below the root of the object store. Beside the objects of checkpoints and not among them, so that
+    /// deleting a checkpoint can never take code along, whatever the program put into it.
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!("code/{}", crate::checkpoint::object_path(&self.digest))
+    }
 }
 
 /// Where a program's metrics come from, besides the reports that it writes into [`variable::TO_AGENT`].

@@ -117,6 +117,7 @@ impl Service {
         let mut client = self.client().await?;
         self.submitted += 1;
         let request = v1::SubmitRequest {
+            code: None,
             source: source.into(),
             file_name: "bench.yaml".to_owned(),
             token: self.submitted.to_be_bytes().to_vec().into(),

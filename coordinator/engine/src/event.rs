@@ -162,6 +162,8 @@ pub struct Hello {
     /// its last report (finished, failed, released) is acknowledged. One that the engine granted and that is
     /// not listed never arrived, and goes to somebody else.
     pub held: Vec<HeldLease>,
+    /// It carries out programs alone: it has no trainer for the models of the catalogue.
+    pub programs_only: bool,
 }
 
 /// A device of a worker.

@@ -71,6 +71,7 @@ pub fn hello(hello: v1::Hello) -> Result<Hello, Problem> {
         devices,
         machine: hello.machine.map(machine).unwrap_or_default(),
         held,
+        programs_only: hello.programs_only,
     })
 }
 
@@ -381,6 +382,7 @@ mod tests {
             machine: None,
             held: vec![],
             connection: 0,
+            programs_only: false,
         }
     }
 

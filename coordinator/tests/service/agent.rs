@@ -29,6 +29,7 @@ pub(crate) fn hello(name: &str, incarnation: u128) -> v1::Hello {
         machine: None,
         held: Vec::new(),
         connection: 0,
+        programs_only: false,
     }
 }
 

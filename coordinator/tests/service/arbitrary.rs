@@ -63,6 +63,7 @@ fn hello() -> impl Strategy<Value = v1::Hello> {
             machine,
             held,
             connection,
+            programs_only: false,
         },
     )
 }

@@ -37,7 +37,7 @@ fn message() -> impl Strategy<Value = FromTrainer> {
             FromTrainer::Checkpoint { epoch, files, last, held_up_s: None }
         }),
         (epoch(), step(), metrics()).prop_map(|(epoch, step, metrics)| {
-            FromTrainer::Done { epoch, step, metrics, weights_digest: Digest([0; 32]) }
+            FromTrainer::Done { epoch, step, metrics, weights_digest: Some(Digest([0; 32])) }
         }),
         (epoch(), step()).prop_map(|(epoch, step)| FromTrainer::Stopped { epoch, step }),
         (epoch(), 0..4_u64, step()).prop_map(|(epoch, generation, step)| {

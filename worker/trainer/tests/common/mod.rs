@@ -132,8 +132,8 @@ pub struct Finish {
 
 pub fn finish(lines: &[FromTrainer]) -> Finish {
     match lines.last() {
-        Some(FromTrainer::Done { step, metrics, weights_digest, .. }) => {
-            Finish { step: *step, metrics: untimed(metrics), weights_digest: *weights_digest }
+        Some(FromTrainer::Done { step, metrics, weights_digest: Some(digest), .. }) => {
+            Finish { step: *step, metrics: untimed(metrics), weights_digest: *digest }
         }
         other => panic!("not done: {other:?}"),
     }
