@@ -6,6 +6,7 @@ Owns its temporary folder and the programs it starts, and ends both.
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +33,8 @@ class FakeAgent:
         self.params = params or {}
         self.resume: Optional[Dict[str, Any]] = None
         self.compat = False
+        # Whether checkpoints are taken away as an agent does, the newest being the one to resume from.
+        self.stores = False
         self.extra: Dict[str, str] = {}
         self.lines: List[Dict[str, Any]] = []
         self._partial = b""
@@ -130,11 +133,29 @@ class FakeAgent:
         while select.select([self._to], [], [], wait_s)[0]:
             parts = (self._partial + os.read(self._to, 1 << 16)).split(b"\n")
             self._partial = parts.pop()
-            self.lines.extend(json.loads(part) for part in parts)
+            for line in map(json.loads, parts):
+                if self.stores and line["type"] == "checkpoint":
+                    self._store(line)
+                self.lines.append(line)
             wait_s = 0.0
+
+    def _store(self, line: Dict[str, Any]) -> None:
+        place = self.root / ("stored-%d" % len(self.of("checkpoint")))
+        shutil.move(line["dir"], place)
+        line["dir"] = str(place)
+        self.resume = {"step": line["step"], "dir": str(place)}
 
     def say(self, message: Dict[str, Any]) -> None:
         os.write(self._from, json.dumps(message).encode() + b"\n")
 
     def of(self, kind: str) -> List[Dict[str, Any]]:
         return [line for line in self.lines if line["type"] == kind]
+
+
+def run_alone(script: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Runs a script as a person would, without an agent."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SPOTSWEEP_")}
+    environment["PYTHONPATH"] = str(SOURCE)
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments], env=environment, capture_output=True, encoding="utf-8"
+    )

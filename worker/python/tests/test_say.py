@@ -2,11 +2,9 @@
 
 import os
 import signal
-import subprocess
-import sys
 import unittest
 
-from .agent import SOURCE, FakeAgent
+from .agent import FakeAgent, run_alone
 
 
 class Reports(unittest.TestCase):
@@ -328,15 +326,8 @@ class Processes(unittest.TestCase):
 
 
 class Alone(unittest.TestCase):
-    def run_alone(self, script: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("SPOTSWEEP_")}
-        environment["PYTHONPATH"] = str(SOURCE)
-        return subprocess.run(
-            [sys.executable, "-c", script, *arguments], env=environment, capture_output=True, encoding="utf-8"
-        )
-
     def test_without_an_agent_it_prints_and_saves_nothing(self) -> None:
-        result = self.run_alone(
+        result = run_alone(
             "import spotsweep as s\n"
             "s.report(1, loss=0.25, n=3); s.checkpoint.save({'a': 1}, 1); s.stopped(1); s.done(2, acc=1)\n"
             "assert not s.should_stop() and not s.checkpoint.due() and s.checkpoint.load() is None and s.trial() is None"
@@ -344,11 +335,11 @@ class Alone(unittest.TestCase):
         self.assertEqual((result.returncode, result.stdout), (0, "step 1 loss=0.25 n=3\ndone at step 2 acc=1\n"), result)
 
     def test_fail_says_why_and_exits_with_1(self) -> None:
-        result = self.run_alone("import spotsweep; spotsweep.fail('no data', reason='data')")
+        result = run_alone("import spotsweep; spotsweep.fail('no data', reason='data')")
         self.assertEqual((result.returncode, result.stderr), (1, "failed (data): no data\n"))
 
     def test_nothing_but_pythons_own_is_imported(self) -> None:
-        result = self.run_alone(
+        result = run_alone(
             "import sys; before = set(sys.modules); import spotsweep\n"
             "print([m for m in sys.modules if m.split('.')[0] in ('torch', 'numpy', 'keras', 'lightning')])"
         )

@@ -26,7 +26,7 @@ STATE_FILE = "state.json"
 # a checkpoint can be stored does not fill the disk.
 WAITING = 4
 # Longest such wait, in seconds.
-WAIT_S = 600.0
+WAIT_S = 60.0
 # Time between two looks, in seconds.
 LOOK_S = 0.02
 
