@@ -37,7 +37,7 @@ LIGHTNING = """
                 if self.should_stop: break
             self.callback.on_train_end(self, None)
     spotsweep.should_stop()
-    Trainer(SpotsweepCallback()).fit(resume_path())
+    Trainer(SpotsweepCallback(mid_epoch=MID)).fit(resume_path())
 """
 
 TRANSFORMERS = """
@@ -127,11 +127,15 @@ class Callbacks(unittest.TestCase):
             return list(reports.values()), [line["type"] for line in agent.lines if line["type"] != "report"]
 
     def test_a_run_of_lightning_that_is_stopped_goes_on_where_it_was(self) -> None:
-        whole, _ = self.curves(LIGHTNING)
+        anywhere, at_ends = LIGHTNING.replace("MID", "True"), LIGHTNING.replace("MID", "False")
+        whole, _ = self.curves(anywhere)
         self.assertEqual(whole, [(step, step / 4, {"loss": 1 / step}) for step in (4, 8, 12)])
-        parts, said = self.curves(LIGHTNING, 3, 10)
+        parts, said = self.curves(anywhere, 3, 10)
         self.assertEqual(parts, whole)
         self.assertEqual(said[-4:], ["stopped", "checkpoint", "stopped", "checkpoint"])
+        parts, said = self.curves(at_ends, 6, 10)
+        self.assertEqual(parts, whole)
+        self.assertEqual(said, ["checkpoint", "stopped", "stopped", "checkpoint"])
 
     def test_a_run_of_transformers_that_is_stopped_goes_on_where_it_was(self) -> None:
         whole, _ = self.curves(TRANSFORMERS)

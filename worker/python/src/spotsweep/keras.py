@@ -47,6 +47,8 @@ class SpotsweepCallback(_base()):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self._stopping = False
+        # So that SIGTERM before the first step is an answer, too.
+        should_stop()
         self._epochs = 0
 
     def on_epoch_begin(self, epoch: int, logs: Optional[Dict[str, Any]] = None) -> None:

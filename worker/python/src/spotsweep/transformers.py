@@ -37,6 +37,8 @@ class SpotsweepCallback(_base()):  # type: ignore[misc]
         self._logged_at = 0
         self._epoch: Optional[float] = None
         self._stopping = False
+        # So that SIGTERM before the first step is an answer, too.
+        should_stop()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Optional[Dict[str, Any]] = None, **_: Any) -> None:
         """Keeps what is logged, for one report a step."""
