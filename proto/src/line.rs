@@ -114,7 +114,8 @@ pub enum FromTrainer {
         /// Where this process can train.
         devices: Vec<TrainerDevice>,
     },
-    /// The job is taken and its state (fresh or resumed) is in memory.
+    /// The job is taken and its state (fresh or resumed) is in memory. May be said once more where `total_steps` is known
+    /// later.
     Started {
         /// The job's epoch.
         epoch: Epoch,
@@ -156,8 +157,9 @@ pub enum FromTrainer {
         step: u64,
         /// Final metrics by name, test metrics included.
         metrics: serde_json::Map<String, serde_json::Value>,
-        /// See [`weights_digest`].
-        weights_digest: Digest,
+        /// See [`weights_digest`]; absent where there are no weights.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        weights_digest: Option<Digest>,
     },
     /// The job stopped as told. If a checkpoint was asked for, it came before.
     Stopped {

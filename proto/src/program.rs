@@ -6,7 +6,16 @@
 
 use crate::digest::Digest;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+mod command;
+mod params;
+
+pub use command::{
+    COMMAND_BYTES, CommandError, DEFAULT_COMMAND, ENV, INTERPRETER, MACROS, Surroundings, args_json,
+    check_part, command, shown,
+};
+pub use params::nested;
 
 /// Environment variables that a program finds.
 pub mod variable {
@@ -50,6 +59,9 @@ pub struct ProgramSection {
     pub program: Option<String>,
     /// The command with its macros; never empty.
     pub command: Vec<String>,
+    /// Parameters that hold others, by their full names: what a dot in a parameter's name separates.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub groups: BTreeSet<String>,
     /// The packed code folder, once it lies in the object store.
     pub code: Option<Code>,
     /// How metrics come to the agent.

@@ -147,6 +147,7 @@ impl Conversation {
             train_json: train.to_string(),
             checkpoint_json: checkpoint.to_string(),
             program_json: String::new(),
+            metric: String::new(),
         }))
         .await;
     }

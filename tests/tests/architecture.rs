@@ -88,7 +88,7 @@ fn nothing_but_the_trainer_reaches_libtorch() {
 fn the_engine_and_the_contract_know_no_runtime_no_grpc_and_no_database() {
     let graph = Graph::of_this_workspace();
     for package in ["spotsweep-engine", "spotsweep-proto", "spotsweep-sim"] {
-        for forbidden in ["tokio", "tonic", "hyper", "rusqlite", "object_store"] {
+        for forbidden in ["tokio", "tar", "tonic", "hyper", "rusqlite", "object_store"] {
             assert_eq!(graph.path(package, forbidden), None);
         }
     }
@@ -100,8 +100,14 @@ fn arrows_point_one_way() {
     let graph = Graph::of_this_workspace();
     assert_eq!(graph.workspace_dependencies("spotsweep-proto"), Vec::<&str>::new());
     assert_eq!(graph.workspace_dependencies("spotsweep-wire"), ["spotsweep-proto"]);
+    assert_eq!(graph.workspace_dependencies("spotsweep-archive"), ["spotsweep-proto"]);
     assert_eq!(graph.workspace_dependencies("spotsweep-engine"), ["spotsweep-proto"]);
-    assert_eq!(graph.workspace_dependencies("spotsweep-worker"), ["spotsweep-proto", "spotsweep-wire"]);
+    for name in graph.workspace_dependencies("spotsweep-worker") {
+        assert!(
+            ["spotsweep-archive", "spotsweep-proto", "spotsweep-wire"].contains(&name),
+            "the agent must not know {name}"
+        );
+    }
     for name in graph.workspace_dependencies("spotsweep-trainer") {
         assert!(
             ["spotsweep-proto", "spotsweep-trainer-shim"].contains(&name),

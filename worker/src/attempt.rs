@@ -48,6 +48,8 @@ pub struct Sweep {
     pub train: serde_json::Value,
     /// When checkpoints are written.
     pub checkpoint: CheckpointPolicy,
+    /// Name of the metric that it is about; empty where it is about none.
+    pub metric: String,
     /// The program that trains, where it is not the agent's trainer.
     pub program: Option<Box<ProgramSection>>,
 }

@@ -21,6 +21,8 @@ Examples:
       A second agent, on the CPU. Several agents may run on one machine.
   spotsweep-worker --notice-listen 127.0.0.1:7099
       Leaves in order after `curl -X POST 127.0.0.1:7099`, for schedulers that it does not know.
+  spotsweep-worker --trainer none
+      For sweeps with a program of their own: nothing but this agent is needed on the machine.
   spotsweep-worker --trainer ./my-trainer
       With another program that speaks the line protocol of trainers.
 
@@ -54,7 +56,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DEVICE", env = "SPOTSWEEP_DEVICE", default_value = "auto")]
     device: String,
 
-    /// Program that trains [default: spotsweep-trainer beside this program, else in PATH].
+    /// Program that trains the models of the catalogue [default: spotsweep-trainer beside this program, else in PATH]; none:
+    /// this agent carries out sweeps with a `program` alone, and needs no libtorch.
     #[arg(long, value_name = "PATH", env = "SPOTSWEEP_TRAINER")]
     trainer: Option<PathBuf>,
 
@@ -129,6 +132,8 @@ enum LogFormat {
     Json,
 }
 
+/// What is written for no trainer.
+const NO_TRAINER: &str = "none";
 /// Most seconds that a duration on the command line may have: a year.
 const SECONDS_LIMIT: f64 = 31_536_000.0;
 
@@ -186,6 +191,7 @@ impl CliError {
                 AgentError::Rejected { code, .. } => code.parse().unwrap_or(Code::Internal),
                 AgentError::Trainer(
                     TrainerError::Missing { .. }
+                    | TrainerError::None
                     | TrainerError::NotReady { .. }
                     | TrainerError::NoDevice { .. },
                 ) => Code::Missing,
@@ -233,7 +239,11 @@ pub(crate) fn settings(arguments: &Arguments) -> Result<ProcessSettings, CliErro
     };
     let scratch = arguments.dir.clone().unwrap_or_else(|| std::env::temp_dir().join("spotsweep-worker"));
     Ok(ProcessSettings {
-        program: arguments.trainer.clone().unwrap_or_else(find_trainer),
+        program: match arguments.trainer.clone() {
+            Some(none) if none.as_os_str() == NO_TRAINER => None,
+            given => Some(given.unwrap_or_else(find_trainer)),
+        },
+        guard: std::env::current_exe().ok(),
         device,
         scratch,
         data: DataFolders::new(arguments.data_dir.clone()).with_cache_bytes(arguments.data_cache_bytes),

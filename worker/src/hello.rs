@@ -38,5 +38,6 @@ pub(crate) fn hello(config: &AgentConfig, incarnation: Incarnation, equipment: &
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }),
         held: Vec::new(),
+        programs_only: equipment.programs_only,
     }
 }

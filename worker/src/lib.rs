@@ -22,6 +22,7 @@ mod link;
 mod machine;
 mod notice;
 mod pace;
+mod program;
 mod reports;
 mod scratch;
 mod session;
@@ -37,6 +38,7 @@ pub use data::{DATA_CACHE_BYTES, DataFolders};
 pub use gang::{GangNews, GangPlace, StoreQuestion};
 pub use machine::Machine;
 pub use notice::{NoticeChoice, NoticeError, NoticeSettings, Notices};
+pub use program::{GUARD_ARGUMENT, become_reaper, guard_programs};
 pub use trainer::{
     Equipment, FoundDevice, HowToStop, Trainer, TrainerError, TrainerEvent, Trainers,
     noop::NoopTrainers,

@@ -5,14 +5,23 @@ mod cli;
 mod signals;
 
 use clap::Parser as _;
-use spotsweep_worker::{Agent, AgentConfig, Machine, Notices, ProcessTrainers};
+use spotsweep_worker::{Agent, AgentConfig, Machine, Notices, ProcessTrainers, become_reaper};
+use spotsweep_worker::{GUARD_ARGUMENT, guard_programs};
 use std::{io::Write as _, process::ExitCode};
 
 fn main() -> ExitCode {
+    let mut given = std::env::args_os().skip(1);
+    if given.next().is_some_and(|first| first == GUARD_ARGUMENT)
+        && let Some(folder) = given.next()
+    {
+        guard_programs(folder.as_ref());
+        return ExitCode::SUCCESS;
+    }
     let arguments = cli::Arguments::parse();
     if let Err(error) = cli::start_log(&arguments) {
         return fail(&error);
     }
+    become_reaper();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&cli::CliError::Runtime(error)),

@@ -1,5 +1,6 @@
 //! The agent's folder for files that matter only while it lives, and the removal of what dead agents left.
 
+use crate::program::kill_below;
 use std::{
     fs::{File, TryLockError},
     io,
@@ -41,8 +42,12 @@ fn remove_leftovers(root: &Path) {
     let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
     let folders = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));
     for folder in folders.map(|entry| entry.path()) {
-        if is_left_over(&folder)
-            && let Err(error) = std::fs::remove_dir_all(&folder)
+        if !is_left_over(&folder) {
+            continue;
+        }
+        // Should its guard have died with it.
+        kill_below(&folder);
+        if let Err(error) = std::fs::remove_dir_all(&folder)
         {
             tracing::warn!(folder = %folder.display(), %error, "what a dead agent left is not removed");
         }

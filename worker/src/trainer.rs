@@ -17,8 +17,10 @@ use std::{
 use tokio::time::Instant;
 
 mod ahead;
+mod carrier;
 mod child;
 mod course;
+mod devices;
 mod memory;
 pub(crate) mod noop;
 mod pipe;
@@ -30,6 +32,14 @@ mod stderr;
 mod uploads;
 mod watch;
 
+pub(crate) use carrier::Carrier;
+pub(crate) use child::Death;
+pub(crate) use course::{Course, End};
+pub(crate) use memory::OomWatch;
+pub(crate) use pipe::PipeError;
+pub(crate) use process::{ProcessSettings, RunnerCommand};
+pub(crate) use stderr::{LastLines, failure_text};
+
 /// What can train here, and with what.
 #[derive(Debug, Clone, Default)]
 pub struct Equipment {
@@ -37,6 +47,8 @@ pub struct Equipment {
     pub libtorch: String,
     /// The devices that shall be used; not empty.
     pub devices: Vec<FoundDevice>,
+    /// There is no trainer: programs of users are carried out and nothing else.
+    pub programs_only: bool,
     /// A folder of the agent's own for what memory has no room for, where there is one; it goes with the trainers.
     pub scratch: Option<PathBuf>,
 }
@@ -126,6 +138,9 @@ pub enum TrainerError {
         /// What to do.
         hint: String,
     },
+    /// The agent has no trainer, and was given a model of the catalogue to train.
+    #[error("this agent has no trainer: it carries out programs alone\nhint: start it without `--trainer none`")]
+    None,
     /// The program did not become ready.
     #[error("the trainer {program} did not become ready: {reason}")]
     NotReady {

@@ -101,6 +101,7 @@ pub(crate) fn from_coordinator(message: v1::ToWorker) -> Result<FromCoordinator,
                 train: serde_json::from_str(&info.train_json).map_err(|e| section("train", e))?,
                 checkpoint: serde_json::from_str(&info.checkpoint_json)
                     .map_err(|e| section("checkpoint", e))?,
+                metric: info.metric,
                 program: match info.program_json.as_str() {
                     "" => None,
                     json => Some(serde_json::from_str(json).map_err(|e| section("program", e))?),

@@ -98,6 +98,9 @@ pub(super) fn check(spec: &SweepSpec, places: &Places, sets: &DataSets, report: 
 
 /// The same sweep with every added data set pinned to the manifest that its name stands for now.
 pub(super) fn pin(mut spec: SweepSpec, sets: &DataSets) -> SweepSpec {
+    if spec.program.is_some() {
+        return spec;
+    }
     let pinned = |text: &str| sets.find(text).ok().flatten().map(|found| found.name);
     if let Some(name) = &mut spec.train.data
         && let Some(found) = pinned(name.as_str())
@@ -130,6 +133,8 @@ impl SweepSpec {
             _ => None,
         };
         match self.space.0.iter().find(|parameter| canonical(&parameter.name) == KEY) {
+            // Of a program, `data` is a parameter like any other.
+            _ if self.program.is_some() => BTreeSet::new(),
             Some(parameter) => values(parameter).iter().filter_map(text).collect(),
             None => self.train.data.iter().cloned().collect(),
         }

@@ -35,6 +35,9 @@ pub(super) fn check(spec: &SweepSpec, places: &Places, sets: &DataSets, report: 
     if places.method_known {
         size(spec, places, report);
     }
+    if spec.program.is_some() {
+        return;
+    }
     let models = models_of(spec);
     let mut rows: HashMap<&str, &Parameter> = HashMap::new();
     for (parameter, place) in spec.space.0.iter().zip(&places.parameters) {

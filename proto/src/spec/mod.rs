@@ -19,6 +19,7 @@ mod domain;
 mod draw;
 mod parameters;
 mod parse;
+mod program;
 mod section;
 mod sections;
 pub mod space;
@@ -28,6 +29,7 @@ mod yaml;
 pub use added::data_asked_for;
 pub use diagnostic::{Diagnostic, Diagnostics, Place};
 pub use parse::{parse, parse_with};
+pub use program::code_asked_for;
 use space::Space;
 pub use summary::{ParameterSummary, Summary, TrialSummary};
 

@@ -8,7 +8,7 @@ use super::{
     yaml::{Entry, Node, Value},
 };
 use crate::{ids::ParameterName, limits::PARAMETERS_PER_SWEEP};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 /// Where a parameter stands in the file.
 #[derive(Debug, Clone)]
@@ -17,23 +17,27 @@ pub(super) struct ParameterPlace {
     pub(super) name: Span,
     /// What its domain is made of: one place a value, or those of `min` and `max`; may be empty.
     pub(super) items: Vec<Span>,
+    /// Length of its own key in bytes: what of its name does not come from the groups around it.
+    pub(super) key_bytes: usize,
 }
 
-/// Reads the section. The places stand in the same order as the parameters.
-pub(super) fn read(node: &Node, report: &mut Report<'_>) -> (Space, Vec<ParameterPlace>) {
-    let mut reading = Reading { space: Vec::new(), places: Vec::new(), names: HashSet::new() };
+/// Reads the section. The places stand in the same order as the parameters; the groups are those that hold some.
+pub(super) fn read(node: &Node, report: &mut Report<'_>) -> (Space, Vec<ParameterPlace>, BTreeSet<String>) {
+    let mut reading =
+        Reading { space: Vec::new(), places: Vec::new(), names: HashSet::new(), groups: BTreeSet::new() };
     if let Some(section) =
         Section::of(node, "parameters", "parameters: {learning_rate: {values: [0.01, 0.1]}}", report)
     {
         reading.group("", &section, report);
     }
-    (Space(reading.space), reading.places)
+    (Space(reading.space), reading.places, reading.groups)
 }
 
 struct Reading {
     space: Vec<Parameter>,
     places: Vec<ParameterPlace>,
     names: HashSet<String>,
+    groups: BTreeSet<String>,
 }
 
 impl Reading {
@@ -64,6 +68,7 @@ impl Reading {
                     Section::of(nested, "parameters", "parameters: {name: {value: 1}}", report)
                 {
                     self.group(&format!("{name}."), &inner, report);
+                    self.groups.insert(name);
                 }
                 continue;
             }
@@ -81,7 +86,7 @@ impl Reading {
             }
             if let Some((domain, items)) = domain(entry, report) {
                 self.space.push(Parameter { name: checked, domain });
-                self.places.push(ParameterPlace { name: entry.key_span, items });
+                self.places.push(ParameterPlace { name: entry.key_span, items, key_bytes: entry.key.len() });
             }
         }
     }

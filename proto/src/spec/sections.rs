@@ -4,6 +4,7 @@ use super::{
     CheckpointPolicy, DeviceRequest, Every, Method, Resources, RetryPolicy, SweepSpec, TrainSection, Workers,
     diagnostic::{Report, Span},
     parameters::{self, ParameterPlace},
+    program,
     section::{Section, quoted},
     space::Space,
     yaml::{Node, Value},
@@ -17,6 +18,7 @@ use crate::{
     train::Length,
     value::ParamValue,
 };
+use std::collections::BTreeSet;
 
 /// Where things stand in the file, for checks that need the whole sweep.
 pub(super) struct Places {
@@ -44,6 +46,13 @@ const KEYS: &[&str] = &[
     "checkpoint",
     "retry",
     "priority",
+    "program",
+    "command",
+    "code",
+    "metrics",
+    "compat",
+    "env",
+    "limits",
 ];
 const TRAIN_KEYS: &[&str] = &["model", "data", "epochs", "steps", "seed", "threads", "shards", "exact"];
 
@@ -68,16 +77,18 @@ pub(super) fn read(
         "name: ..., method: grid, parameters: {...}, train: {...}",
         report,
     )?;
-    let meant = top.only(KEYS, report, top_advice);
+    let has_program = program::MAKING.iter().any(|key| top.get(key).is_some());
+    let read_over = if has_program { program::READ_OVER.as_slice() } else { &[] };
+    let meant = top.only(&[KEYS, read_over].concat(), report, top_advice);
     let method_span = top.get("method").map(|entry| entry.node.span);
-    let (space, parameter_places) = match top.get("parameters") {
+    let (space, parameter_places, groups) = match top.get("parameters") {
         Some(entry) => parameters::read(&entry.node, report),
-        None => (Space::default(), Vec::new()),
+        None => (Space::default(), Vec::new(), BTreeSet::new()),
     };
     let method = method(&top, meant.contains(&"method"), report);
     let section = |key: &str| top.get(key).map(|entry| &entry.node);
     let train_node = section("train");
-    let spec = SweepSpec {
+    let mut spec = SweepSpec {
         name: top
             .text("name", report)
             .and_then(|(text, span)| named(SweepName::new(text), span, report))
@@ -99,8 +110,11 @@ pub(super) fn read(
             .unwrap_or(0),
         program: None,
     };
+    spec.program = program::read(&top, groups, spec.objective.as_ref(), report);
+    program::contradictions(&spec, train_node, section("resources"), &parameter_places, report);
     let workers = spec.resources.workers;
-    if workers.max > spec.train.shards
+    if !has_program
+        && workers.max > spec.train.shards
         && let Some(node) = section("resources")
     {
         let (max, shards) = (workers.max, spec.train.shards);
@@ -140,11 +154,7 @@ pub(super) fn read(
 fn top_advice(key: &str) -> Option<(String, String)> {
     let message = |text: &str| Some((format!("{key} {text}"), "remove it".to_owned()));
     match key {
-        "early_terminate" => message("is not supported yet: every trial trains to its end"),
-        "program" | "command" => Some((
-            format!("{key} is not supported yet: trials train the models of the catalogue"),
-            "remove it, and name a model in `train`; `spotsweep models` lists them".to_owned(),
-        )),
+        "early_terminate" => message("(hyperband) is not supported yet: every trial trains to its end"),
         "entity" | "project" | "controller" | "imports" | "job" | "scheduler" | "settings" | "version" => {
             message("belongs to Weights & Biases' own server and has no meaning here")
         }
@@ -332,7 +342,11 @@ fn resources(node: &Node, report: &mut Report<'_>) -> Resources {
             DeviceRequest::Any
         }
     };
-    Resources { device, memory_bytes: memory(&section, report), workers: workers(&section, report) }
+    Resources {
+        device,
+        memory_bytes: size_of("memory", &section, report),
+        workers: workers(&section, report),
+    }
 }
 
 /// `workers: 4`, or `workers: {min: 2, max: 8}`.
@@ -363,7 +377,7 @@ fn workers(section: &Section<'_>, report: &mut Report<'_>) -> Workers {
 }
 
 /// `2GiB`, `512 MB` or a number of bytes.
-fn memory(section: &Section<'_>, report: &mut Report<'_>) -> Option<u64> {
+pub(super) fn size_of(key: &str, section: &Section<'_>, report: &mut Report<'_>) -> Option<u64> {
     const UNITS: &[(&str, u64)] = &[
         ("KiB", 1 << 10),
         ("MiB", 1 << 20),
@@ -377,7 +391,7 @@ fn memory(section: &Section<'_>, report: &mut Report<'_>) -> Option<u64> {
     ];
     /// More than any device has: 1 PiB.
     const MOST: f64 = 1_125_899_906_842_624.0;
-    let node = &section.get("memory")?.node;
+    let node = &section.get(key)?.node;
     let bytes = match &node.value {
         Value::Scalar(ParamValue::Int(bytes)) => ParamValue::Int(*bytes).as_f64(),
         Value::Scalar(ParamValue::Text(text)) => UNITS.iter().find_map(|(unit, factor)| {
@@ -394,7 +408,7 @@ fn memory(section: &Section<'_>, report: &mut Report<'_>) -> Option<u64> {
         None => {
             report.error_hint(
                 node.span,
-                "memory is a size above 0",
+                format!("{key} is a size above 0"),
                 format!(
                     "write a number of bytes, or one with a unit: {}",
                     listed(UNITS.iter().map(|(unit, _)| *unit))

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     catalogue::{self, Hyperparameter, ModelKind},
     limits::VALUES_PER_PARAMETER,
+    program,
     train::{Length, TrainConfig},
     value::Assignment,
 };
@@ -31,7 +32,7 @@ pub struct Summary {
     pub grid_trials: Option<u64>,
     /// Its parameters, in the order of the file.
     pub parameters: Vec<ParameterSummary>,
-    /// Trials by model, over the first `counted` trials.
+    /// Trials by model, over the first `counted` trials; empty where a program trains.
     pub models: BTreeMap<&'static str, u32>,
     /// Trials over which `models` and `repeated` were counted.
     pub counted: u32,
@@ -64,8 +65,12 @@ pub struct TrialSummary {
     pub number: u32,
     /// Its parameters.
     pub params: serde_json::Map<String, serde_json::Value>,
-    /// Its whole recipe, every default filled in.
-    pub recipe: TrainConfig,
+    /// Its whole recipe, every default filled in; absent where a program trains.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<TrainConfig>,
+    /// Its command as far as it is known before it runs; empty where a model of the catalogue trains.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
 }
 
 impl SweepSpec {
@@ -78,15 +83,21 @@ impl SweepSpec {
         let mut first = Vec::new();
         for number in 0..counted {
             let assignment = self.space.assignment(self.method, number);
-            let Ok(recipe) = catalogue::resolve(&self.train, &assignment) else { continue };
-            *models.entry(recipe.model.kind().name()).or_insert(0) += 1;
-            // JSON is canonical here: the order of the fields is that of the type.
-            let canonical = serde_json::to_vec(&recipe).unwrap_or_default();
-            if !recipes.insert(blake3::hash(&canonical)) {
+            let (canonical, recipe) = if self.program.is_some() {
+                (serde_json::to_vec(&assignment.to_json()), None)
+            } else {
+                let Ok(recipe) = catalogue::resolve(&self.train, &assignment) else { continue };
+                *models.entry(recipe.model.kind().name()).or_insert(0) += 1;
+                // JSON is canonical here: the order of the fields is that of the type.
+                (serde_json::to_vec(&recipe), Some(recipe))
+            };
+            if !recipes.insert(blake3::hash(&canonical.unwrap_or_default())) {
                 repeated += 1;
             }
             if number < SHOWN {
-                first.push(TrialSummary { number, params: Assignment::to_json(&assignment), recipe });
+                let command = self.program.as_ref().map(|section| program::shown(section, &assignment));
+                let params = Assignment::to_json(&assignment);
+                first.push(TrialSummary { number, params, recipe, command: command.unwrap_or_default() });
             }
         }
         let kinds: Vec<ModelKind> = models.keys().filter_map(|name| ModelKind::named(name)).collect();
@@ -155,10 +166,11 @@ fn in_words(domain: &Domain) -> String {
 }
 
 impl TrialSummary {
-    /// How long it trains, in words.
+    /// How long it trains, in words; empty for a program, which alone knows.
     #[must_use]
     pub fn length(&self) -> String {
-        match self.recipe.length {
+        let Some(recipe) = &self.recipe else { return String::new() };
+        match recipe.length {
             Length::Epochs(epochs) => format!("{epochs} epochs"),
             Length::Steps(steps) => format!("{steps} steps"),
         }

@@ -36,6 +36,7 @@ fn session(now: Instant) -> Session {
             name: SweepName::new("s").unwrap(),
             train: serde_json::Value::Null,
             checkpoint: CheckpointPolicy { every: Every::Steps(10), keep_last: 1 },
+            metric: String::new(),
             program: None,
         },
     );

@@ -89,6 +89,7 @@ mod tests {
             name: SweepName::new("s").unwrap(),
             train: serde_json::Value::Null,
             checkpoint: CheckpointPolicy { every: Every::Steps(1), keep_last: 1 },
+            metric: String::new(),
             program: None,
         };
         Attempt {

@@ -1,10 +1,12 @@
 //! A trainer as a child process: started, spoken to, and ended with all that it started. Knows nothing of jobs.
 
 use super::{
+    carrier::Carrier,
     memory::{OomWatch, says_out_of_memory},
     pipe::{Messages, PipeError},
     stderr::{StderrTail, failure_text},
 };
+use crate::program::kin;
 use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
@@ -63,7 +65,7 @@ impl Process {
             }
         }
         let memory = OomWatch::start();
-        let mut child = command.spawn()?;
+        let mut child = kin::spawn(&mut command)?;
         let missing = || io::Error::other("the trainer has no pipe");
         let stdin = child.stdin.take().ok_or_else(missing)?;
         let messages = Messages::new(child.stdout.take().ok_or_else(missing)?);
@@ -72,8 +74,7 @@ impl Process {
         Ok(Self { child, stdin, messages, stderr, memory, group })
     }
 
-    /// Says something to the trainer.
-    pub(crate) async fn say(&mut self, message: &ToTrainer) -> io::Result<()> {
+    async fn write(&mut self, message: &ToTrainer) -> io::Result<()> {
         let mut line = serde_json::to_vec(message)?;
         line.push(b'\n');
         let written = timeout(WRITE_LIMIT, async {
@@ -83,13 +84,7 @@ impl Process {
         written.await.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "it does not read")))
     }
 
-    /// What it says next; `None` when it closed its output. Nothing is lost when the future is dropped.
-    pub(crate) async fn next(&mut self) -> Result<Option<FromTrainer>, PipeError> {
-        self.messages.next().await
-    }
-
-    /// Ends the trainer: at once, or by itself if it is about to exit anyway.
-    pub(crate) async fn end(mut self, at_once: bool) -> Death {
+    async fn ended(mut self, at_once: bool) -> Death {
         if !at_once {
             let _status = timeout(EXIT_LIMIT, self.child.wait()).await;
         }
@@ -109,7 +104,7 @@ impl Process {
             Some(stderr) => stderr.finish().await,
             None => String::new(),
         };
-        Death { status, by_itself, words, kernel_killed: self.memory.killed() }
+        Death::new("the trainer", status, by_itself, words, self.memory.killed())
     }
 
     /// Kills the trainer and what it started.
@@ -117,7 +112,22 @@ impl Process {
         if let Some(group) = self.group.take() {
             // An error means that nobody is left in the group.
             let _gone = killpg(group, Signal::SIGKILL);
+            kin::forget(Some(group));
         }
+    }
+}
+
+impl Carrier for Process {
+    async fn say(&mut self, message: &ToTrainer) -> io::Result<()> {
+        self.write(message).await
+    }
+
+    async fn next(&mut self) -> Result<Option<FromTrainer>, PipeError> {
+        self.messages.next().await
+    }
+
+    async fn end(self, at_once: bool) -> Death {
+        self.ended(at_once).await
     }
 }
 
@@ -127,9 +137,10 @@ impl Drop for Process {
     }
 }
 
-/// How a trainer ended.
+/// How a trainer ended, or a program.
 #[derive(Debug)]
 pub(crate) struct Death {
+    who: &'static str,
     status: Option<ExitStatus>,
     by_itself: bool,
     words: String,
@@ -137,6 +148,18 @@ pub(crate) struct Death {
 }
 
 impl Death {
+    /// `by_itself`: the agent did not kill it. `words` are its last lines; `kernel_killed` whether the kernel killed anybody
+    /// for want of memory meanwhile.
+    pub(crate) fn new(
+        who: &'static str,
+        status: Option<ExitStatus>,
+        by_itself: bool,
+        words: String,
+        kernel_killed: bool,
+    ) -> Self {
+        Self { who, status, by_itself, words, kernel_killed }
+    }
+
     /// Whether somebody told it to go, as systems do that shut down: that is an interruption and no failure.
     pub(crate) fn is_interruption(&self) -> bool {
         let asked = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].map(|signal| signal as i32);
@@ -157,19 +180,19 @@ impl Death {
     /// For people: how it ended.
     pub(crate) fn describe(&self) -> String {
         let Some(status) = self.status.filter(|_| self.by_itself) else {
-            return "the trainer was killed".to_owned();
+            return format!("{} was killed", self.who);
         };
         match (status.code(), status.signal()) {
-            (Some(code), _) => format!("the trainer exited with status {code}"),
+            (Some(code), _) => format!("{} exited with status {code}", self.who),
             (None, Some(number)) => {
                 let name = Signal::try_from(number).map_or_else(|_| String::new(), |s| format!(" ({s})"));
                 let why = match self.kind() {
                     FailureKind::OutOfMemory => "; memory ran out",
                     _ => "",
                 };
-                format!("the trainer was killed by signal {number}{name}{why}")
+                format!("{} was killed by signal {number}{name}{why}", self.who)
             }
-            (None, None) => format!("the trainer ended: {status}"),
+            (None, None) => format!("{} ended: {status}", self.who),
         }
     }
 

@@ -3,7 +3,8 @@
 
 use super::{
     HowToStop, TrainerEvent,
-    child::{Death, Process},
+    carrier::Carrier,
+    child::Death,
     process::{ProcessSettings, RunnerCommand},
     rank::Gang,
     stderr::failure_text,
@@ -122,6 +123,11 @@ impl Course {
         Self { interval, ..self }
     }
 
+    /// It has `grace` to stop, and may say nothing for `silence`.
+    pub(crate) fn patient(self, grace: Duration, silence: Duration) -> Self {
+        Self { grace, silence, ..self }
+    }
+
     /// The trainer is a rank of a gang, and was told of its make-up.
     pub(crate) fn in_gang(mut self, gang: Option<Gang>) -> Self {
         gang.iter().for_each(|gang| self.watch.told_of(gang.generation()));
@@ -130,12 +136,12 @@ impl Course {
     }
 
     /// Follows the job to its end; gives the trainer back if it lives.
-    pub(crate) async fn run(
+    pub(crate) async fn run<C: Carrier>(
         mut self,
-        process: Process,
+        process: C,
         commands: &mut mpsc::UnboundedReceiver<RunnerCommand>,
         events: &mpsc::Sender<TrainerEvent>,
-    ) -> (End, Option<Process>) {
+    ) -> (End, Option<C>) {
         let mut process = Some(process);
         loop {
             if !self.uploads.pending()
@@ -213,9 +219,9 @@ impl Course {
         }
     }
 
-    async fn next(
+    async fn next<C: Carrier>(
         &mut self,
-        process: Option<&mut Process>,
+        process: Option<&mut C>,
         commands: &mut mpsc::UnboundedReceiver<RunnerCommand>,
     ) -> Event {
         let listening = self.closing.is_none();
@@ -258,8 +264,11 @@ impl Course {
             Said::Ask(question) => return Some(TrainerEvent::Ask(self.lease, question)),
             Said::Started { step, total_steps } => {
                 self.total_steps = total_steps;
-                self.started = Some(self.heard);
-                self.interval.iter_mut().for_each(|interval| interval.start(self.heard));
+                // Said again where a program tells later how many steps there are.
+                if self.started.is_none() {
+                    self.started = Some(self.heard);
+                    self.interval.iter_mut().for_each(|interval| interval.start(self.heard));
+                }
                 return report(ReportBody::Started { step, total_steps });
             }
             Said::Progress(progress) => return report(ReportBody::Progress(progress)),
@@ -269,7 +278,6 @@ impl Course {
             }
             Said::Done { step, metrics, weights_digest } => {
                 let seconds = self.seconds();
-                let weights_digest = Some(weights_digest);
                 let ending = Some(ReportBody::Finished { step, metrics, weights_digest, seconds });
                 self.closing = Some(Closing { ending, healthy: true });
             }
@@ -311,7 +319,7 @@ impl Course {
     }
 
     /// Tells the trainer of a new make-up of its gang.
-    async fn regang(&mut self, process: Option<&mut Process>, place: GangPlace) {
+    async fn regang<C: Carrier>(&mut self, process: Option<&mut C>, place: GangPlace) {
         let Some(roster) = self.gang.as_mut().and_then(|gang| gang.change(place)) else { return };
         self.watch.told_of(roster.generation);
         // Its silence counts from now on.
@@ -320,18 +328,18 @@ impl Course {
     }
 
     /// Gives the trainer the answer to its question.
-    async fn answer(&mut self, process: Option<&mut Process>, id: u64, value: Option<StoreValue>) {
+    async fn answer<C: Carrier>(&mut self, process: Option<&mut C>, id: u64, value: Option<StoreValue>) {
         self.watch.answered(id);
         self.tell(process, &ToTrainer::StoreReply { epoch: self.lease.epoch, id, value }).await;
     }
 
     /// Asks for a checkpoint behind the current step.
-    async fn ask(&mut self, process: Option<&mut Process>) {
+    async fn ask<C: Carrier>(&mut self, process: Option<&mut C>) {
         self.interval.iter_mut().for_each(|interval| interval.ask(Instant::now()));
         self.tell(process, &ToTrainer::Checkpoint { epoch: self.lease.epoch }).await;
     }
 
-    async fn tell(&self, process: Option<&mut Process>, message: &ToTrainer) {
+    async fn tell<C: Carrier>(&self, process: Option<&mut C>, message: &ToTrainer) {
         // One that has ended its job is idle, and is told nothing of it.
         if self.closing.is_none()
             && let Some(process) = process
@@ -342,7 +350,7 @@ impl Course {
         }
     }
 
-    async fn babbled(&mut self, process: Option<Process>, what: &str) {
+    async fn babbled<C: Carrier>(&mut self, process: Option<C>, what: &str) {
         if let Some(process) = process {
             let death = process.end(true).await;
             let text = death.text(&format!("the trainer broke the line protocol and was killed: {what}"));
@@ -351,7 +359,7 @@ impl Course {
         }
     }
 
-    async fn late(&mut self, process: Option<Process>) {
+    async fn late<C: Carrier>(&mut self, process: Option<C>) {
         let Some(process) = process else { return };
         let death = process.end(true).await;
         let ending = match self.stop {
@@ -398,7 +406,7 @@ impl Course {
         }
     }
 
-    async fn told_to_stop(&mut self, process: Option<&mut Process>, how: HowToStop) {
+    async fn told_to_stop<C: Carrier>(&mut self, process: Option<&mut C>, how: HowToStop) {
         let before = self.stop;
         let (checkpoint, deadline) = match how {
             HowToStop::Checkpoint => (true, Instant::now() + self.grace),

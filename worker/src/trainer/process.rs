@@ -5,6 +5,7 @@ use super::{
     Equipment, FoundDevice, HowToStop, Trainer, TrainerError, TrainerEvent, Trainers,
     ahead::Ahead,
     child::Process,
+    devices,
     runner::{self, Runner},
 };
 use crate::{
@@ -50,8 +51,11 @@ pub struct GangSettings {
 /// What trainer processes need to know.
 #[derive(Debug, Clone)]
 pub struct ProcessSettings {
-    /// The program.
-    pub program: PathBuf,
+    /// The trainer program; `None` for an agent that carries out programs of users alone.
+    pub program: Option<PathBuf>,
+    /// The agent's own program, which is also the guard over programs of users; without it those outlive an agent that is
+    /// killed.
+    pub guard: Option<PathBuf>,
     /// Which devices.
     pub device: DeviceChoice,
     /// Below it, the agent makes a folder of its own for checkpoint files on their way; removed at the end.
@@ -90,12 +94,16 @@ impl Trainers for ProcessTrainers {
             let path = &self.settings.scratch;
             let failed = |source| TrainerError::Scratch { path: path.display().to_string(), source };
             self.scratch = Some(Arc::new(Scratch::new(path).map_err(failed)?));
-            let (process, ready) = runner::start(&self.settings).await?;
+            let scratch = self.scratch.as_ref().map(|scratch| scratch.path().to_owned());
+            let Some(program) = &self.settings.program else {
+                let devices = choose(&self.settings.device, devices::found().await)?;
+                return Ok(Equipment { libtorch: String::new(), devices, scratch, programs_only: true });
+            };
+            let (process, ready) = runner::start(program, &self.settings).await?;
             tracing::info!(trainer = %ready.trainer, libtorch = %ready.libtorch, devices = ready.devices.len(), "the trainer is ready");
             let devices = choose(&self.settings.device, ready.devices)?;
             self.first = Some(process);
-            let scratch = self.scratch.as_ref().map(|scratch| scratch.path().to_owned());
-            Ok(Equipment { libtorch: ready.libtorch, devices, scratch })
+            Ok(Equipment { libtorch: ready.libtorch, devices, scratch, programs_only: false })
         })
     }
 

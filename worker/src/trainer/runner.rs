@@ -4,6 +4,7 @@
 use super::{
     FoundDevice, HowToStop, TrainerError, TrainerEvent,
     ahead::Ahead,
+    carrier::Carrier as _,
     child::Process,
     course::{Course, End},
     process::{GangSettings, ProcessSettings, RunnerCommand},
@@ -22,6 +23,7 @@ use crate::{
     errors::describe,
     gang::{GangNews, GangPlace},
     interval::{self, Interval},
+    program::{self, Guard},
     scratch::Scratch,
 };
 use spotsweep_proto::{
@@ -56,11 +58,14 @@ pub(crate) struct ReadyTrainer {
 }
 
 /// Starts a trainer and waits until it is ready.
-pub(crate) async fn start(settings: &ProcessSettings) -> Result<(Process, ReadyTrainer), TrainerError> {
-    let name = settings.program.display().to_string();
+pub(crate) async fn start(
+    program: &Path,
+    settings: &ProcessSettings,
+) -> Result<(Process, ReadyTrainer), TrainerError> {
+    let name = program.display().to_string();
     let not_ready = |reason: String| TrainerError::NotReady { program: name.clone(), reason };
     let mut process =
-        Process::start(&settings.program, &settings.environment).map_err(|error| match error.kind() {
+        Process::start(program, &settings.environment).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => TrainerError::Missing {
                 path: name.clone(),
                 hint: "build it with `make build`, or name another one with --trainer".to_owned(),
@@ -121,6 +126,8 @@ pub(crate) struct Runner {
     store: Option<(Arc<str>, Arc<CheckpointStore>)>,
     data_store: Option<(Arc<str>, Arc<CheckpointStore>)>,
     jobs: u64,
+    /// Over programs of users, once there was one.
+    guard: Option<Guard>,
 }
 
 impl Runner {
@@ -146,26 +153,31 @@ impl Runner {
             store: None,
             data_store: None,
             jobs: 0,
+            guard: None,
         }
     }
 
     /// Runs until the agent lets go of it.
     pub(crate) async fn run(mut self) {
-        if self.process.is_none() {
+        if self.process.is_none() && self.settings.program.is_some() {
             self.tell(TrainerEvent::Available(false)).await;
         }
         while let Some(attempt) = self.idle().await {
             let (lease, first_step) = (attempt.lease, attempt.first_step());
             let folder = self.job_folder();
+            let program = attempt.sweep.program.is_some();
             let end = match &folder {
+                Ok(folder) if program => self.carry_out_program(&attempt, folder).await,
                 Ok(folder) => self.carry_out(*attempt, folder).await,
                 Err(error) => End::Healthy(failed(first_step, FailureKind::Storage, &error.to_string())),
             };
             if let Ok(folder) = folder {
-                // A folder that stays is removed with the agent's own.
-                let _removed = tokio::fs::remove_dir_all(folder).await;
+                // Not waited for: the next job has a folder of its own. One that stays is removed with the agent's own.
+                drop(tokio::task::spawn_blocking(move || std::fs::remove_dir_all(folder)));
             }
             let ending = match end {
+                // Programs say nothing of the trainer.
+                End::Healthy(ending) | End::Broken { ending, started: _ } if program => ending,
                 End::Healthy(ending) => {
                     self.restarts.reset();
                     ending
@@ -225,6 +237,8 @@ impl Runner {
                         continue;
                     }
                 }
+            } else if settings.program.is_none() {
+                commands.recv().await
             } else {
                 let wait = restarts.next();
                 tokio::select! {
@@ -312,6 +326,42 @@ impl Runner {
         end
     }
 
+    /// Carries out an attempt by starting its program.
+    async fn carry_out_program(&mut self, attempt: &Attempt, folder: &Path) -> End {
+        let (lease, first_step) = (attempt.lease, attempt.first_step());
+        let (Some(section), Some(scratch)) = (&attempt.sweep.program, self.scratch.clone()) else {
+            return End::Closed;
+        };
+        if let Err(error) = self.keep_guard(&scratch) {
+            let message = format!("the guard over programs does not start: {error}");
+            return End::Healthy(failed(first_step, FailureKind::Crashed, &message));
+        }
+        let store = opened(&mut self.store, &attempt.store_url);
+        let mut place = None;
+        let prepared = tokio::select! {
+            prepared = stored_state(attempt, store, &self.ahead, folder) => prepared,
+            how = stopped(&mut self.commands, lease, &mut place) => return unbegun(how, first_step),
+        };
+        let (store, resume) = match prepared {
+            Ok(prepared) => prepared,
+            Err(Unprepared { kind, message }) => return End::Healthy(failed(first_step, kind, &message)),
+        };
+        let job = program::Job { attempt, section, folder, scratch: &scratch, store, resume, settings: &self.settings };
+        match job.run(&mut self.commands, &self.events).await {
+            Ok(end) => end,
+            Err((kind, message)) => End::Healthy(failed(first_step, kind, &message)),
+        }
+    }
+
+    fn keep_guard(&mut self, scratch: &Scratch) -> std::io::Result<()> {
+        if let Some(program) = &self.settings.guard
+            && !self.guard.as_mut().is_some_and(Guard::watches)
+        {
+            self.guard = Some(Guard::start(program, scratch.path())?);
+        }
+        Ok(())
+    }
+
     /// How the job's rank tells of make-ups, the first of which is `place`.
     async fn gang(&self, place: Option<&GangPlace>) -> Option<Gang> {
         let place = place?.clone();
@@ -350,7 +400,8 @@ async fn added(
 
 /// Starts a trainer that has the device.
 async fn start_for(settings: &ProcessSettings, device: &DeviceName) -> Result<Process, TrainerError> {
-    let (process, ready) = start(settings).await?;
+    let Some(program) = &settings.program else { return Err(TrainerError::None) };
+    let (process, ready) = start(program, settings).await?;
     if ready.devices.iter().any(|found| found.name == *device) {
         return Ok(process);
     }
@@ -418,8 +469,6 @@ async fn prepare(
     settings: &ProcessSettings,
     folder: &Path,
 ) -> Result<Prepared, Unprepared> {
-    let failed = |error: &StoreError| Unprepared { kind: error.kind(), message: describe(error) };
-    let store = store.map_err(|error| failed(&error))?;
     let params = serde_json::from_str(&attempt.params_json).map_err(|error| Unprepared {
         kind: FailureKind::Internal,
         message: format!("the coordinator sent parameters that are no JSON object: {error}"),
@@ -439,13 +488,7 @@ async fn prepare(
         Data::Missing(hint) => (None, Some(hint)),
     };
     let trial = attempt.trial();
-    let resume = match &attempt.resume {
-        Some(checkpoint) => Some(match ahead.take(checkpoint, folder).await {
-            Some(files) => files,
-            None => fetch(&store, &trial, checkpoint, folder).await?,
-        }),
-        None => None,
-    };
+    let (store, resume) = stored_state(attempt, store, ahead, folder).await?;
     let job = Job {
         trial,
         epoch: attempt.lease.epoch,
@@ -460,6 +503,25 @@ async fn prepare(
         gang: None,
     };
     Ok(Prepared { job: Box::new(job), store, data_hint, view })
+}
+
+/// The store, and the files of the checkpoint to resume from.
+async fn stored_state(
+    attempt: &Attempt,
+    store: Result<Arc<CheckpointStore>, StoreError>,
+    ahead: &Ahead,
+    folder: &Path,
+) -> Result<(Arc<CheckpointStore>, Option<CheckpointFiles>), Unprepared> {
+    let store =
+        store.map_err(|error| Unprepared { kind: error.kind(), message: describe(&error) })?;
+    let resume = match &attempt.resume {
+        Some(checkpoint) => Some(match ahead.take(checkpoint, folder).await {
+            Some(files) => files,
+            None => fetch(&store, &attempt.trial(), checkpoint, folder).await?,
+        }),
+        None => None,
+    };
+    Ok((store, resume))
 }
 
 /// Fetches the checkpoint to resume from. An object that is found damaged twice is deleted: whoever trains up to that

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncBufRead, AsyncBufReadExt as _, AsyncRead, BufReader},
+    io::{AsyncRead, AsyncReadExt as _},
     task::JoinHandle,
 };
 
@@ -15,37 +15,85 @@ use tokio::{
 const LINES: usize = 40;
 /// Of each line so many bytes are kept, before escaping.
 const KEPT_LINE_BYTES: usize = 400;
+/// Bytes that are read at once.
+const CHUNK: usize = 8 << 10;
 /// After the trainer's end, wait so long for what is left in the pipe: a process that it started may hold it open.
 const DRAIN: Duration = Duration::from_millis(300);
 
+/// The last lines of what was pushed.
+#[derive(Debug, Default)]
+pub(crate) struct LastLines {
+    lines: VecDeque<Vec<u8>>,
+    /// The line that has not ended.
+    open: Vec<u8>,
+}
+
+impl LastLines {
+    /// Adds what came next.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        // Most of a large piece would be gone with its end.
+        let mut ends = bytes.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at);
+        let bytes = match ends.nth(LINES + 1) {
+            Some(at) => {
+                self.open.clear();
+                &bytes[at + 1..]
+            }
+            None => bytes,
+        };
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let line = part.strip_suffix(b"\n").unwrap_or(part);
+            let room = KEPT_LINE_BYTES.saturating_sub(self.open.len());
+            self.open.extend_from_slice(&line[..line.len().min(room)]);
+            if line.len() < part.len() {
+                self.close();
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        let line = std::mem::take(&mut self.open);
+        tracing::debug!(target: "spotsweep_worker::trainer::stderr", "{}", harmless(&String::from_utf8_lossy(&line)));
+        if self.lines.len() == LINES {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(line);
+    }
+
+    /// The lines without control characters, at most about half of [`FAILURE_TEXT_BYTES`] of them.
+    pub(crate) fn text(&self) -> String {
+        let open = Some(&self.open).filter(|open| !open.is_empty());
+        let mut kept = Vec::new();
+        let mut bytes = 0;
+        for line in self.lines.iter().chain(open).rev() {
+            let line = harmless(&String::from_utf8_lossy(line));
+            bytes += line.len() + 1;
+            if bytes > FAILURE_TEXT_BYTES / 2 {
+                break;
+            }
+            kept.push(line);
+        }
+        kept.reverse();
+        kept.join("\n")
+    }
+}
+
 /// Collects lines in the background.
 pub(crate) struct StderrTail {
-    lines: Arc<Mutex<VecDeque<String>>>,
+    lines: Arc<Mutex<LastLines>>,
     reader: JoinHandle<()>,
 }
 
 impl StderrTail {
     pub(crate) fn new(stderr: impl AsyncRead + Unpin + Send + 'static) -> Self {
-        let lines = Arc::new(Mutex::new(VecDeque::new()));
-        let reader = tokio::spawn(collect(BufReader::new(stderr), lines.clone()));
+        let lines = Arc::default();
+        let reader = tokio::spawn(collect(stderr, Arc::clone(&lines)));
         Self { lines, reader }
     }
 
-    /// The last lines once the trainer has ended, at most about [`FAILURE_TEXT_BYTES`] of them.
+    /// The last lines once the trainer has ended.
     pub(crate) async fn finish(mut self) -> String {
         let _timeout = tokio::time::timeout(DRAIN, &mut self.reader).await;
-        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut kept = Vec::new();
-        let mut bytes = 0;
-        for line in lines.iter().rev() {
-            bytes += line.len() + 1;
-            if bytes > FAILURE_TEXT_BYTES / 2 {
-                break;
-            }
-            kept.push(line.as_str());
-        }
-        kept.reverse();
-        kept.join("\n")
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).text()
     }
 }
 
@@ -55,37 +103,15 @@ impl Drop for StderrTail {
     }
 }
 
-async fn collect(mut reader: impl AsyncBufRead + Unpin, lines: Arc<Mutex<VecDeque<String>>>) {
-    let mut line = Vec::new();
+async fn collect(mut reader: impl AsyncRead + Unpin, lines: Arc<Mutex<LastLines>>) {
+    let mut chunk = vec![0; CHUNK];
     // An unreadable stderr is no reason to do anything: the lines are a courtesy.
-    while let Ok(available) = reader.fill_buf().await {
-        if available.is_empty() {
+    while let Ok(bytes) = reader.read(&mut chunk).await {
+        if bytes == 0 {
             break;
         }
-        let end = available.iter().position(|byte| *byte == b'\n');
-        let part = &available[..end.unwrap_or(available.len())];
-        let room = KEPT_LINE_BYTES.saturating_sub(line.len());
-        line.extend_from_slice(&part[..part.len().min(room)]);
-        let used = part.len() + usize::from(end.is_some());
-        reader.consume(used);
-        if end.is_some() {
-            keep(&lines, &line);
-            line.clear();
-        }
+        lines.lock().unwrap_or_else(PoisonError::into_inner).push(&chunk[..bytes]);
     }
-    if !line.is_empty() {
-        keep(&lines, &line);
-    }
-}
-
-fn keep(lines: &Mutex<VecDeque<String>>, line: &[u8]) {
-    let text = harmless(&String::from_utf8_lossy(line));
-    tracing::debug!(target: "spotsweep_worker::trainer::stderr", "{text}");
-    let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
-    if lines.len() == LINES {
-        lines.pop_front();
-    }
-    lines.push_back(text);
 }
 
 /// The text without control characters, which could harm a terminal; line ends stay.

@@ -24,7 +24,7 @@ pub(crate) enum Said {
     Started { step: u64, total_steps: Option<u64> },
     Progress(Progress),
     Checkpoint { files: CheckpointFiles, last: bool, held_up: Option<Duration> },
-    Done { step: u64, metrics: Vec<(MetricName, f64)>, weights_digest: Digest },
+    Done { step: u64, metrics: Vec<(MetricName, f64)>, weights_digest: Option<Digest> },
     Stopped { step: u64 },
     Failed { step: u64, kind: FailureKind, message: String },
     Gang(GangNews),
@@ -76,6 +76,8 @@ pub(crate) struct Watch {
     first_step: u64,
     scratch: PathBuf,
     started: bool,
+    /// It has said how many steps there are.
+    total_known: bool,
     /// Step of the last report, if there was one.
     reported: Option<u64>,
     /// Step of the last checkpoint, if there was one. Written beside training, so it may lie behind the reports.
@@ -102,6 +104,7 @@ impl Watch {
             first_step,
             scratch: scratch.to_owned(),
             started: false,
+            total_known: false,
             reported: None,
             saved: None,
             step: first_step,
@@ -140,7 +143,7 @@ impl Watch {
             FromTrainer::Ready { .. } => Err(Breach::Ready),
             FromTrainer::Started { epoch, step, total_steps } => {
                 self.check_epoch("started", epoch)?;
-                if self.started {
+                if self.started && (self.total_known || total_steps.is_none()) {
                     return Err(Breach::Again("started"));
                 }
                 // A rank that joins a gang at work begins where that is.
@@ -148,7 +151,8 @@ impl Watch {
                     return Err(Breach::FirstStep { found: step, wanted: self.first_step });
                 }
                 check_limit(step.max(total_steps.unwrap_or(0)))?;
-                (self.started, self.step) = (true, self.step.max(step));
+                (self.started, self.total_known) = (true, total_steps.is_some());
+                self.step = self.step.max(step);
                 Ok(Said::Started { step, total_steps })
             }
             FromTrainer::Report { epoch, step, data_epoch, metrics } => {
@@ -360,7 +364,7 @@ mod tests {
             epoch: EPOCH,
             step: 15,
             metrics: serde_json::Map::new(),
-            weights_digest: digest,
+            weights_digest: Some(digest),
         };
         assert!(matches!(watch.hear(done), Err(Breach::Backwards { .. })));
     }
@@ -498,7 +502,7 @@ mod tests {
             epoch: EPOCH,
             step: 12,
             metrics: serde_json::Map::new(),
-            weights_digest: Digest([0; 32]),
+            weights_digest: Some(Digest([0; 32])),
         };
         let ready = || FromTrainer::Ready {
             protocol: 1,
