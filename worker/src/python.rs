@@ -37,6 +37,9 @@ const FILES: &[(&str, &str)] = files![
     "transformers.py",
 ];
 
+/// The variable with the folders in which Python looks for modules, before its own.
+pub(crate) const PYTHONPATH: &str = "PYTHONPATH";
+
 /// Digits of the content's hash in the folder's name: enough that no two versions ever share one.
 const NAME_DIGITS: usize = 32;
 
@@ -73,8 +76,8 @@ impl PythonPackage {
         }
     }
 
-    /// `PYTHONPATH` for a program: what stands in front of its libraries, then `own`, what the path is without us, then the
-    /// package, which a program's own copy therefore wins over.
+    /// [`PYTHONPATH`] for a program: what stands in front of its libraries, then `own`, what the path is without us, then the
+    /// package, which a copy that stands there therefore wins over.
     pub(crate) fn path(&self, compat: Option<Compat>, own: Option<&OsStr>) -> OsString {
         let front = compat.map(|compat| match compat {
             Compat::Wandb => self.root.join("spotsweep/compat").into_os_string(),
