@@ -117,7 +117,8 @@ impl Coordinator {
             None => String::new(),
         };
         let control = ControlService::new(queries.clone(), Some(self.handle.clone()), about)
-            .with_data_store(self.data_store);
+            .with_data_store(self.data_store)
+            .with_objects(self.objects.clone());
         let urls = StoreUrls { checkpoints: self.objects.url(), data: data_url };
         let worker = WorkerService::new(self.handle.clone(), urls);
         let (stop, stopped) = oneshot::channel::<()>();

@@ -49,6 +49,8 @@ pub const COMMAND_PART_BYTES: usize = 64 << 10;
 pub const CODE_BYTES: u64 = 256 << 20;
 /// Most files in a packed code folder.
 pub const CODE_FILES: usize = 20_000;
+/// Largest piece of an archive in one message, in bytes.
+pub const CODE_PIECE_BYTES: usize = 4 << 20;
 /// Bytes of a program's output that are kept where the sweep says nothing.
 pub const OUTPUT_BYTES: u64 = 16 << 20;
 
@@ -77,10 +79,19 @@ pub struct ProgramSection {
 /// A packed code folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Code {
-    /// BLAKE3 of the archive, by which it lies in the object store.
+    /// BLAKE3 of the archive.
     pub digest: Digest,
     /// Length of the archive in bytes.
     pub bytes: u64,
+}
+
+impl Code {
+    /// Path of the archive below the root of the object store. Beside the objects of checkpoints and not among them, so that
+    /// deleting a checkpoint can never take code along, whatever the program put into it.
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!("code/{}", crate::checkpoint::object_path(&self.digest))
+    }
 }
 
 /// Where a program's metrics come from, besides the reports that it writes into [`variable::TO_AGENT`].

@@ -1,10 +1,11 @@
 //! The Control service: what clients ask, on top of [`Queries`] and the driver's [`Handle`].
 
-use super::watch;
+use super::{code, watch};
 use crate::{
     data::sets::SetStore,
     driver::Handle,
     error::{Code, Problem, chain},
+    objects::Objects,
     orders::{self, refused},
     queries::Queries,
 };
@@ -13,7 +14,7 @@ use spotsweep_engine::{Reply, event::Command};
 use spotsweep_proto::{datasets::DataSets, spec};
 use spotsweep_wire::v1::{self, control_server::Control};
 use std::{pin::Pin, sync::Arc};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 /// The service. Without a handle it answers for a folder at rest, and changes nothing.
 pub struct ControlService {
@@ -21,6 +22,7 @@ pub struct ControlService {
     handle: Option<Handle>,
     about: Arc<About>,
     data_store: Option<String>,
+    objects: Option<Objects>,
 }
 
 /// Facts about the coordinator.
@@ -39,13 +41,19 @@ impl ControlService {
     /// Answers with `queries`; with `handle`, also does what it is told.
     #[must_use]
     pub fn new(queries: Queries, handle: Option<Handle>, about: About) -> Self {
-        Self { queries, handle, about: Arc::new(about), data_store: None }
+        Self { queries, handle, about: Arc::new(about), data_store: None, objects: None }
     }
 
     /// The same with the object store at `place` for data sets that sweeps name.
     #[must_use]
     pub fn with_data_store(self, place: Option<String>) -> Self {
         Self { data_store: place, ..self }
+    }
+
+    /// The same with the object store into which code goes.
+    #[must_use]
+    pub fn with_objects(self, objects: Objects) -> Self {
+        Self { objects: Some(objects), ..self }
     }
 
     /// The added data sets that a sweep file may have.
@@ -83,14 +91,17 @@ impl Control for ControlService {
     type MetricsStream = Answers<v1::MetricsResponse>;
 
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Answer<v1::SubmitResponse> {
-        let v1::SubmitRequest { source, file_name, token } = request.into_inner();
+        let v1::SubmitRequest { source, file_name, token, code } = request.into_inner();
         let token: [u8; 16] =
             token.as_ref().try_into().map_err(|_| Problem::new(Code::BadRequest, "a token has 16 bytes"))?;
         let handle = self.handle()?;
         let sets = self.data_sets(&source).await?;
+        let asks = spec::code_asked_for(&source).is_some();
         let parsed = tokio::task::spawn_blocking(move || spec::parse_with(&source, &file_name, &sets)).await;
         let spec = parsed.map_err(|error| Problem::internal(&error))?;
-        let spec = spec.map_err(|wrong| Problem::new(Code::BadSweepFile, wrong.to_string()))?;
+        let mut spec = spec.map_err(|wrong| Problem::new(Code::BadSweepFile, wrong.to_string()))?;
+        let code = code.map(|code| code::read(&code)).transpose()?;
+        code::attach(&mut spec, asks, code, self.objects.as_ref()).await?;
         let trials = u64::from(spec.trials());
         match handle.submit(u128::from_be_bytes(token), spec).await?.map_err(|refusal| refused(&refusal))? {
             Reply::Submitted { name, new, .. } => {
@@ -98,6 +109,14 @@ impl Control for ControlService {
             }
             Reply::Done { .. } => Err(Problem::new(Code::Internal, "an answer to another question").into()),
         }
+    }
+
+    async fn put_code(&self, request: Request<Streaming<v1::PutCodeRequest>>) -> Answer<v1::PutCodeResponse> {
+        self.handle()?;
+        let objects = self.objects.as_ref();
+        let objects =
+            objects.ok_or_else(|| Problem::new(Code::Internal, "no object store to put code into"))?;
+        Ok(Response::new(v1::PutCodeResponse { new: code::take_in(objects, request.into_inner()).await? }))
     }
 
     async fn list_sweeps(&self, _: Request<v1::ListSweepsRequest>) -> Answer<v1::ListSweepsResponse> {

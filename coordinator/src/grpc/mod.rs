@@ -1,5 +1,6 @@
 //! The services over gRPC: conversions at the edge, and what is served. It must not decide anything.
 
+mod code;
 pub mod control;
 pub mod from_worker;
 mod rendezvous;

@@ -4,8 +4,11 @@
 //! Owns the store's place and its errors. It must not decide what is kept: the engine does. Objects are named by
 //! the BLAKE3 of their content (`spotsweep_proto::checkpoint`).
 
+mod code;
+
 use crate::error::{Code, Problem};
 use bytes::Bytes;
+pub use code::PutError;
 use futures::{Stream, TryStreamExt as _};
 use object_store::{ObjectStoreExt as _, local::LocalFileSystem, path::Path as ObjectPath};
 use spotsweep_proto::{

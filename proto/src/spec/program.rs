@@ -288,7 +288,7 @@ fn pattern(
             report.error_hint(
                 span,
                 format!("pattern is no regular expression: {why}"),
-                "the syntax is that of https://docs.rs/regex, without look-around and back-references",
+                "the syntax is that of the Rust crate regex: without look-around and back-references",
             );
             return None;
         }

@@ -84,6 +84,8 @@ codes! {
     Forbidden = "forbidden", PermissionDenied, 403, 4;
     /// As many follow the coordinator's events as may.
     TooManyWatchers = "too_many_watchers", ResourceExhausted, 429, 4;
+    /// The coordinator does not hold the code that the sweep is to run: it is put first.
+    NoCode = "no_code", FailedPrecondition, 409, 4;
     /// The coordinator is not there or does not answer.
     Unreachable = "unreachable", Unavailable, 503, 5;
     /// The coordinator is going down.
