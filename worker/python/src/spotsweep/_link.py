@@ -9,7 +9,6 @@ data loader among them), children of a fork, and ranks other than 0 are silent: 
 import collections
 import errno
 import json
-import multiprocessing
 import os
 import select
 import signal
@@ -44,9 +43,12 @@ def inside() -> bool:
 
 
 def _is_child_of_multiprocessing() -> bool:
+    # Its children have imported it; to import it just to ask takes longer than all else here.
+    module = sys.modules.get("multiprocessing.process")
+    if module is None:
+        return False
     # While a process that was started afresh imports the main module, it has no parent yet, but says so otherwise.
-    process = multiprocessing.current_process()
-    return multiprocessing.parent_process() is not None or getattr(process, "_inheriting", False)
+    return module.parent_process() is not None or getattr(module.current_process(), "_inheriting", False)
 
 
 class Link:
