@@ -57,6 +57,7 @@ async fn ask(url: String, index: u32, leases: u32) -> anyhow::Result<Vec<Duratio
         }],
         machine: None,
         held: Vec::new(),
+        programs_only: false,
     };
     say.send(message(from_worker::Message::Hello(hello))).await?;
     let mut client = WorkerClient::connect(url).await?;

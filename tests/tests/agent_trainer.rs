@@ -36,7 +36,8 @@ impl Bench {
         std::fs::create_dir(folder.path().join("objects")).unwrap();
         let coordinator = FakeCoordinator::start().await;
         let mut settings = ProcessSettings {
-            program: PathBuf::from(env!("CARGO_BIN_EXE_stub-trainer")),
+            program: Some(PathBuf::from(env!("CARGO_BIN_EXE_stub-trainer"))),
+            guard: None,
             device: DeviceChoice::Auto,
             scratch: folder.path().join("scratch"),
             data: DataFolders::new(Some(folder.path().join("data"))),
@@ -382,15 +383,15 @@ async fn a_store_that_fails_is_tried_again_and_costs_the_attempt_only_the_final_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_usable_trainer_an_agent_says_so_at_once() {
-    let missing = Bench::with(&[], |settings| settings.program = "/no/such/trainer".into()).await;
+    let missing = Bench::with(&[], |settings| settings.program = Some("/no/such/trainer".into())).await;
     let error = missing.agent.await.unwrap().unwrap_err().to_string();
     assert!(error.starts_with("there is no trainer program at /no/such/trainer\nhint: "), "{error}");
 
-    let broken = Bench::with(&[], |settings| settings.program = "/bin/false".into()).await;
+    let broken = Bench::with(&[], |settings| settings.program = Some("/bin/false".into())).await;
     let error = broken.agent.await.unwrap().unwrap_err().to_string();
     assert!(error.contains("did not become ready: the trainer exited with status 1"), "{error}");
 
-    let babbling = Bench::with(&[], |settings| settings.program = "/usr/bin/yes".into()).await;
+    let babbling = Bench::with(&[], |settings| settings.program = Some("/usr/bin/yes".into())).await;
     let error = babbling.agent.await.unwrap().unwrap_err().to_string();
     assert!(error.contains("it wrote a line that is no message"), "{error}");
 

@@ -66,6 +66,7 @@ fn hello(worker: u64) -> Hello {
         devices: vec![device],
         machine: Machine::default(),
         held: Vec::new(),
+        programs_only: false,
     }
 }
 

@@ -17,7 +17,7 @@ use spotsweep_proto::{
 /// Version of the journal's encoding of [`Event`] and of the snapshot's encoding of the state.
 ///
 /// Sweeps stand in it as JSON ([`crate::spec_json`]), so that a sweep file may learn new keys without another version.
-pub const FORMAT_VERSION: u32 = 3;
+pub const FORMAT_VERSION: u32 = 4;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -157,6 +157,8 @@ pub struct Hello {
     /// its last report (finished, failed, released) is acknowledged. One that the engine granted and that is
     /// not listed never arrived, and goes to somebody else.
     pub held: Vec<HeldLease>,
+    /// It carries out programs alone: it has no trainer for the models of the catalogue.
+    pub programs_only: bool,
 }
 
 /// A device of a worker.

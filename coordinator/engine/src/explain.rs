@@ -63,6 +63,11 @@ pub enum Reason {
         /// What there is: kind, bytes of memory, how many.
         there: Vec<(DeviceKind, u64, u32)>,
     },
+    /// Devices would fit, but their workers have no trainer for the models of the catalogue.
+    NoTrainer {
+        /// Such devices.
+        devices: u32,
+    },
     /// Every fitting device is taken.
     Busy {
         /// Fitting devices.
@@ -298,15 +303,17 @@ impl State {
                 failure: self.latest_failure(trial),
             };
         }
-        let demand = self.demand_of(trial_ref).unwrap_or((Lane::Any, 0));
+        let any = Demand { lane: Lane::Any, memory_bytes: 0, trainer: false };
+        let demand = self.demand_of(trial_ref).unwrap_or(any);
         let mut there: BTreeMap<(u8, u64), (DeviceKind, u32)> = BTreeMap::new();
-        let (mut devices, mut leases, mut free) = (0, 0, 0);
+        let (mut devices, mut leases, mut free, mut without_trainer) = (0, 0, 0, 0);
         let workers = self.workers.iter().filter(|(id, worker)| self.takes_leases(**id, worker));
-        for slot in workers.flat_map(|(_, worker)| &worker.devices) {
+        for (worker, slot) in workers.flat_map(|(_, worker)| worker.devices.iter().map(move |slot| (worker, slot))) {
             let kind = slot.device.kind;
             let key = (u8::from(kind == DeviceKind::Cuda), slot.device.memory_bytes);
             there.entry(key).or_insert((kind, 0)).1 += 1;
-            if fits(demand, kind, slot.device.memory_bytes) {
+            without_trainer += u32::from(fits(Demand { trainer: false, ..demand }, worker, &slot.device));
+            if fits(demand, worker, &slot.device) {
                 devices += 1;
                 leases += slot.load;
                 free += u32::from(slot.credits > 0);
@@ -317,6 +324,9 @@ impl State {
             let (leaving, away): (Vec<_>, Vec<_>) =
                 present.partition(|(id, worker)| worker.is_heard() && self.interruption_of(**id).is_some());
             return Reason::NoWorker { away: away.len(), draining: leaving.len() };
+        }
+        if devices == 0 && without_trainer > 0 {
+            return Reason::NoTrainer { devices: without_trainer };
         }
         if devices == 0 {
             let there = there.into_iter().map(|((_, memory), (kind, count))| (kind, memory, count));
@@ -351,7 +361,7 @@ impl State {
     }
 }
 
-fn need_of((lane, memory_bytes): Demand) -> Need {
+fn need_of(Demand { lane, memory_bytes, trainer: _ }: Demand) -> Need {
     let kind = match lane {
         Lane::Any => None,
         Lane::Cpu => Some(DeviceKind::Cpu),

@@ -12,11 +12,12 @@
 
 use crate::{
     action::{Action, GangPlace, Grant, TrialState},
-    event::DeviceKind,
+    event::{Device, DeviceKind},
     refs::{SweepId, TrialRef, WorkerId},
     state::{Out, State},
     sweep::{Lane, QueueKey},
     trial::Lease,
+    worker::Worker,
 };
 use spotsweep_proto::{
     gang::{Generation, Shares},
@@ -30,10 +31,18 @@ use std::{
 /// Ready trials looked at in one lane before it counts as blocked for the moment.
 const LOOK_AHEAD: usize = 16;
 
-/// What a lane of a sweep needs: kind of device and bytes of its memory.
-pub(crate) type Demand = (Lane, u64);
-/// Devices that are alike: kind and bytes of memory.
-type Class = (Lane, u64);
+/// What a lane of a sweep needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Demand {
+    /// Kind of device.
+    pub(crate) lane: Lane,
+    /// Bytes of its memory.
+    pub(crate) memory_bytes: u64,
+    /// A trainer for the models of the catalogue; programs need none.
+    pub(crate) trainer: bool,
+}
+/// Devices that are alike: kind, whether a trainer is there, and bytes of memory.
+type Class = (Lane, bool, u64);
 /// A free device: whether its worker was warned, leases that it holds, its index, its worker. Warned workers come
 /// last. Index before worker, so that workers get one lease each before one gets a second on another of its
 /// devices.
@@ -46,16 +55,18 @@ pub(crate) struct Placement {
     free: BTreeMap<Class, BTreeSet<SlotKey>>,
 }
 
-fn class_of(kind: DeviceKind, memory_bytes: u64) -> Class {
+fn class_of(kind: DeviceKind, memory_bytes: u64, trainer: bool) -> Class {
     match kind {
-        DeviceKind::Cpu => (Lane::Cpu, memory_bytes),
-        DeviceKind::Cuda => (Lane::Cuda, memory_bytes),
+        DeviceKind::Cpu => (Lane::Cpu, trainer, memory_bytes),
+        DeviceKind::Cuda => (Lane::Cuda, trainer, memory_bytes),
     }
 }
 
-/// Whether a device satisfies a demand.
-pub(crate) fn fits(demand: Demand, kind: DeviceKind, memory_bytes: u64) -> bool {
-    demand.0.takes(kind) && memory_bytes >= demand.1
+/// Whether a worker's device satisfies a demand.
+pub(crate) fn fits(demand: Demand, worker: &Worker, device: &Device) -> bool {
+    demand.lane.takes(device.kind)
+        && device.memory_bytes >= demand.memory_bytes
+        && (!demand.trainer || !worker.programs_only)
 }
 
 impl Placement {
@@ -63,8 +74,10 @@ impl Placement {
     /// demand that is `kept` for.
     fn best_slot(&self, demand: Demand, avoid: Option<WorkerId>, kept: &[Demand]) -> Option<SlotKey> {
         self.classes_for(demand)
-            .filter(|((kind, memory), _)| {
-                !kept.iter().any(|(lane, least)| lane.includes(*kind) && memory >= least)
+            .filter(|((kind, trainer, memory), _)| {
+                !kept.iter().any(|kept| {
+                    kept.lane.includes(*kind) && *memory >= kept.memory_bytes && (*trainer || !kept.trainer)
+                })
             })
             .filter_map(|(_, slots)| slots.iter().find(|(_, _, _, worker)| Some(*worker) != avoid))
             .min()
@@ -91,13 +104,18 @@ impl Placement {
     }
 
     /// Classes of free devices that satisfy the demand.
-    fn classes_for(&self, (lane, memory): Demand) -> impl Iterator<Item = (&Class, &BTreeSet<SlotKey>)> {
-        let kinds: &[Lane] = match lane {
+    fn classes_for(&self, demand: Demand) -> impl Iterator<Item = (&Class, &BTreeSet<SlotKey>)> {
+        let kinds: &[Lane] = match demand.lane {
             Lane::Any => &[Lane::Cpu, Lane::Cuda],
             Lane::Cpu => &[Lane::Cpu],
             Lane::Cuda => &[Lane::Cuda],
         };
-        kinds.iter().flat_map(move |&kind| self.free.range((kind, memory)..=(kind, u64::MAX)))
+        let trainers: &[bool] = if demand.trainer { &[true] } else { &[false, true] };
+        kinds.iter().flat_map(move |&kind| {
+            trainers.iter().flat_map(move |&trainer| {
+                self.free.range((kind, trainer, demand.memory_bytes)..=(kind, trainer, u64::MAX))
+            })
+        })
     }
 
     /// Whether any device of a worker that was not warned has nothing to do.
@@ -155,7 +173,7 @@ impl State {
         let noticed = self.is_noticed(id);
         for (index, slot) in (0..).zip(&worker.devices) {
             if slot.credits > 0 && !slot.ganged {
-                let class = class_of(slot.device.kind, slot.device.memory_bytes);
+                let class = class_of(slot.device.kind, slot.device.memory_bytes, !worker.programs_only);
                 self.placement.free.entry(class).or_default().insert((noticed, slot.load, index, id));
             }
         }
@@ -168,7 +186,7 @@ impl State {
         let Some(worker) = self.workers.get(&id) else { return };
         for (index, slot) in (0..).zip(&worker.devices) {
             if slot.credits > 0 && !slot.ganged {
-                let class = class_of(slot.device.kind, slot.device.memory_bytes);
+                let class = class_of(slot.device.kind, slot.device.memory_bytes, !worker.programs_only);
                 self.placement.remove_slot(class, (noticed, slot.load, index, id));
             }
         }
@@ -177,7 +195,8 @@ impl State {
     /// Puts a sweep's lanes where they belong in the queues. Call after anything changed that decides it.
     pub(crate) fn requeue(&mut self, id: SweepId) {
         let Some(sweep) = self.sweeps.get_mut(id.0 as usize) else { return };
-        let memory = sweep.spec.resources.memory_bytes.unwrap_or(0);
+        let memory_bytes = sweep.spec.resources.memory_bytes.unwrap_or(0);
+        let trainer = sweep.spec.program.is_none();
         for lane in Lane::ALL {
             let again = !sweep.ready[lane as usize].is_empty();
             let waits = again || (lane == sweep.fresh_lane() && sweep.has_fresh());
@@ -186,7 +205,8 @@ impl State {
             if old == key {
                 continue;
             }
-            let queue = self.placement.queues.entry((lane, memory)).or_default();
+            let demand = Demand { lane, memory_bytes, trainer };
+            let queue = self.placement.queues.entry(demand).or_default();
             if let Some(old) = old {
                 queue.remove(&old);
             }
@@ -194,7 +214,7 @@ impl State {
                 queue.insert(key);
             }
             if queue.is_empty() {
-                self.placement.queues.remove(&(lane, memory));
+                self.placement.queues.remove(&demand);
             }
         }
     }
@@ -287,9 +307,9 @@ impl State {
     }
 
     /// Whether what satisfies the demand is kept for a gang that waits.
-    pub(crate) fn is_reserved(&self, (lane, _): Demand) -> bool {
+    pub(crate) fn is_reserved(&self, Demand { lane, memory_bytes: _, trainer: _ }: Demand) -> bool {
         self.waiting_gangs().any(|(key, demand)| {
-            self.is_patience_over(key.2, demand) && (demand.0.includes(lane) || lane.includes(demand.0))
+            self.is_patience_over(key.2, demand) && (demand.lane.includes(lane) || lane.includes(demand.lane))
         })
     }
 
@@ -323,7 +343,7 @@ impl State {
         self.workers.iter().any(|(id, worker)| {
             *id != avoid
                 && self.takes_leases(*id, worker)
-                && worker.devices.iter().any(|s| fits(demand, s.device.kind, s.device.memory_bytes))
+                && worker.devices.iter().any(|s| fits(demand, worker, &s.device))
         })
     }
 
@@ -394,6 +414,7 @@ impl State {
         let sweep = self.sweep(trial.sweep)?;
         let kind = sweep.trials.get(trial.number).and_then(|trial| trial.kind);
         let lane = Lane::of(sweep.spec.resources.device, kind);
-        Some((lane, sweep.spec.resources.memory_bytes.unwrap_or(0)))
+        let memory_bytes = sweep.spec.resources.memory_bytes.unwrap_or(0);
+        Some(Demand { lane, memory_bytes, trainer: sweep.spec.program.is_none() })
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Worker {
     pub(crate) applied_seq: Option<u64>,
     /// What it holds.
     pub(crate) leases: BTreeSet<TrialRef>,
+    /// It has no trainer for the models of the catalogue.
+    pub(crate) programs_only: bool,
 }
 
 /// A device and what it may be given.
@@ -70,6 +72,7 @@ impl Worker {
             expires_at: at,
             applied_seq: None,
             leases: BTreeSet::new(),
+            programs_only: hello.programs_only,
         }
     }
 

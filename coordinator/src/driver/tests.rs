@@ -170,6 +170,7 @@ fn hello() -> Hello {
         }],
         machine: Machine::default(),
         held: Vec::new(),
+        programs_only: false,
     }
 }
 

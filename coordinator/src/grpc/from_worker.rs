@@ -71,6 +71,7 @@ pub fn hello(hello: v1::Hello) -> Result<Hello, Problem> {
         devices,
         machine: hello.machine.map(machine).unwrap_or_default(),
         held,
+        programs_only: hello.programs_only,
     })
 }
 
@@ -377,6 +378,7 @@ mod tests {
             }],
             machine: None,
             held: vec![],
+            programs_only: false,
         }
     }
 

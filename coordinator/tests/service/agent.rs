@@ -28,6 +28,7 @@ pub(crate) fn hello(name: &str, incarnation: u128) -> v1::Hello {
         }],
         machine: None,
         held: Vec::new(),
+        programs_only: false,
     }
 }
 

@@ -62,6 +62,7 @@ fn hello() -> impl Strategy<Value = v1::Hello> {
             devices,
             machine,
             held,
+            programs_only: false,
         },
     )
 }

@@ -234,7 +234,7 @@ fn run(job: &Job, lines: &Receiver<ToTrainer>) {
         epoch,
         step: toy.step,
         metrics: toy.metrics(),
-        weights_digest: toy.weights_digest(),
+        weights_digest: Some(toy.weights_digest()),
     });
 }
 

@@ -32,7 +32,7 @@ pub fn run(config: &TrainConfig, host: &mut dyn Host, progress: &Progress) -> Re
             return say(host, FromTrainer::Stopped { epoch, step });
         }
     }
-    let weights_digest = weights_digest([]);
+    let weights_digest = Some(weights_digest([]));
     say(host, FromTrainer::Done { epoch, step: total, metrics: metrics(total), weights_digest })
 }
 

@@ -162,6 +162,10 @@ impl Explanation {
                 }
                 Ok(())
             }
+            Reason::NoTrainer { devices } => write!(
+                f,
+                "it needs a worker with the trainer; the {devices} devices that fit belong to workers that carry out programs alone (--trainer none)"
+            ),
             Reason::Busy { devices, leases, outranked_by, before_it } => {
                 write!(f, "the {devices} devices that fit are busy with {leases} leases")?;
                 if let Some((name, priority)) = outranked_by {

@@ -96,34 +96,34 @@ impl State {
     /// already.
     pub(crate) fn gang_slots(
         &self,
-        (lane, memory): Demand,
+        wanted: Demand,
         min: usize,
         max: usize,
         without: &[WorkerId],
     ) -> Option<Vec<SlotKey>> {
         let of_kind = |kind: Lane| {
             let mut seen = BTreeSet::new();
-            let mut slots = self.placement.idle_unnoticed_slots((kind, memory));
+            let mut slots = self.placement.idle_unnoticed_slots(Demand { lane: kind, ..wanted });
             slots.retain(|(_, _, _, worker)| !without.contains(worker) && seen.insert(*worker));
             slots.truncate(max);
             if slots.len() < min {
-                let mut noticed = self.placement.idle_noticed_slots((kind, memory));
+                let mut noticed = self.placement.idle_noticed_slots(Demand { lane: kind, ..wanted });
                 noticed.retain(|(_, _, _, worker)| !without.contains(worker) && seen.insert(*worker));
                 slots.extend(noticed.into_iter().take(min - slots.len()));
             }
             slots
         };
-        kinds_of(lane).iter().map(|&kind| of_kind(kind)).find(|slots| slots.len() >= min.max(1))
+        kinds_of(wanted.lane).iter().map(|&kind| of_kind(kind)).find(|slots| slots.len() >= min.max(1))
     }
 
     /// Whether there are workers enough for such a gang, busy or not.
-    pub(crate) fn could_gather(&self, (lane, memory): Demand, min: usize) -> bool {
-        kinds_of(lane).iter().any(|&kind| {
-            let demand = (kind, memory);
+    pub(crate) fn could_gather(&self, wanted: Demand, min: usize) -> bool {
+        kinds_of(wanted.lane).iter().any(|&kind| {
+            let demand = Demand { lane: kind, ..wanted };
             let fitting = self.workers.iter().filter(|(id, worker)| {
                 let mut devices = worker.devices.iter().map(|slot| &slot.device);
                 self.takes_leases(**id, worker)
-                    && devices.any(|device| fits(demand, device.kind, device.memory_bytes))
+                    && devices.any(|device| fits(demand, worker, device))
             });
             fitting.count() >= min
         })
@@ -164,8 +164,8 @@ impl State {
     fn demand_of_gang(&self, trial_ref: TrialRef) -> Option<Demand> {
         let lease = self.trial(trial_ref)?.lease.as_ref()?;
         let device = &self.workers.get(&lease.worker)?.devices.get(usize::from(lease.device))?.device;
-        let (_, memory) = self.demand_of(trial_ref)?;
-        Some((Lane::of(DeviceRequest::Any, Some(device.kind)), memory))
+        let lane = Lane::of(DeviceRequest::Any, Some(device.kind));
+        Some(Demand { lane, ..self.demand_of(trial_ref)? })
     }
 
     /// Everything about gangs that follows from time and from who is idle.
@@ -185,9 +185,10 @@ impl State {
     fn give_to_the_waiting(&mut self, out: &mut Out<'_>) {
         let Some((priority, demand, need)) = self.first_waiting() else { return };
         let fits_seat = |seat: &Seat| {
-            let worker = self.workers.get(&seat.worker);
-            let slot = worker.and_then(|worker| worker.devices.get(usize::from(seat.device)));
-            slot.is_some_and(|slot| fits(demand, slot.device.kind, slot.device.memory_bytes))
+            self.workers.get(&seat.worker).is_some_and(|worker| {
+                let slot = worker.devices.get(usize::from(seat.device));
+                slot.is_some_and(|slot| fits(demand, worker, &slot.device))
+            })
         };
         let leaving =
             self.gangs.values().flat_map(|gang| &gang.leaving).filter(|seat| fits_seat(seat)).count();

@@ -332,7 +332,7 @@ impl<'a> Session<'a> {
         metrics.extend(found.into_json(self.step)?);
         let weights_digest = self.network.params.digest()?;
         let (epoch, step) = (self.job.epoch, self.step);
-        self.say(FromTrainer::Done { epoch, step, metrics, weights_digest })?;
+        self.say(FromTrainer::Done { epoch, step, metrics, weights_digest: Some(weights_digest) })?;
         Ok(Some(End::Finished))
     }
 
