@@ -99,7 +99,13 @@ impl Script {
     }
 }
 
-fn interrupted_equals_uninterrupted(interpreter: &str, script: &str, steps: u64, seeds: &[u64], storm_s: u64) {
+fn interrupted_equals_uninterrupted(
+    interpreter: &str,
+    script: &str,
+    steps: u64,
+    seeds: &[u64],
+    storm_s: u64,
+) {
     let script = Script::new(script);
     let file = sweep(interpreter, &script.path(), "");
     let expected = Outcome::undisturbed(&file);
@@ -127,10 +133,17 @@ fn a_python_sweep_under_kills_of_everything_ends_with_the_same_state_and_curves(
 
 #[test]
 fn a_pytorch_sweep_under_kills_of_everything_ends_with_the_same_weights_and_curves() {
-    let named = std::env::var_os("SPOTSWEEP_PYTHON_TORCH").map_or_else(|| PathBuf::from("python3"), PathBuf::from);
-    let there = Command::new(&named).args(["-c", "import torch"]).output().is_ok_and(|output| output.status.success());
+    let named =
+        std::env::var_os("SPOTSWEEP_PYTHON_TORCH").map_or_else(|| PathBuf::from("python3"), PathBuf::from);
+    let there = Command::new(&named)
+        .args(["-c", "import torch"])
+        .output()
+        .is_ok_and(|output| output.status.success());
     if !there {
-        println!("skipped: {} has no torch (SPOTSWEEP_PYTHON_TORCH names a Python that has)", named.display());
+        println!(
+            "skipped: {} has no torch (SPOTSWEEP_PYTHON_TORCH names a Python that has)",
+            named.display()
+        );
         return;
     }
     interrupted_equals_uninterrupted(named.to_str().unwrap(), MLP, 195, &[1], 30);

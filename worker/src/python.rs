@@ -136,7 +136,10 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let first = PythonPackage::install(base.path()).unwrap();
         let file = first.root.join("spotsweep/compat/wandb/_run.py");
-        assert_eq!(fs::read_to_string(&file).unwrap(), include_str!("../python/src/spotsweep/compat/wandb/_run.py"));
+        assert_eq!(
+            fs::read_to_string(&file).unwrap(),
+            include_str!("../python/src/spotsweep/compat/wandb/_run.py")
+        );
         let written = fs::metadata(&file).unwrap().modified().unwrap();
         let second = PythonPackage::install(base.path()).unwrap();
         assert_eq!(first.root, second.root);
@@ -148,7 +151,8 @@ mod tests {
     fn agents_that_write_it_at_once_do_not_disturb_each_other() {
         let base = tempfile::tempdir().unwrap();
         std::thread::scope(|scope| {
-            let all: Vec<_> = (0..8).map(|_| scope.spawn(|| PythonPackage::install(base.path()).unwrap().root)).collect();
+            let all: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| PythonPackage::install(base.path()).unwrap().root)).collect();
             let all: BTreeSet<_> = all.into_iter().map(|one| one.join().unwrap()).collect();
             assert_eq!(all.len(), 1);
         });
@@ -160,6 +164,9 @@ mod tests {
         let package = PythonPackage { root: "/r".into() };
         assert_eq!(package.path(None, None), "/r");
         assert_eq!(package.path(None, Some(OsStr::new(""))), "/r");
-        assert_eq!(package.path(Some(Compat::Wandb), Some(OsStr::new("/a:/b"))), "/r/spotsweep/compat:/a:/b:/r");
+        assert_eq!(
+            package.path(Some(Compat::Wandb), Some(OsStr::new("/a:/b"))),
+            "/r/spotsweep/compat:/a:/b:/r"
+        );
     }
 }
