@@ -13,6 +13,7 @@ mod gang_cluster;
 mod hosts;
 mod latency;
 mod memory;
+mod programs;
 mod recovery;
 mod service;
 mod training;
@@ -72,7 +73,13 @@ fn main() -> anyhow::Result<()> {
     if wanted("export") {
         export::points_per_second(scale, &runtime, &mut figures)?;
     }
+    if wanted("programs") {
+        runtime.block_on(programs::overhead(scale, &mut figures))?;
+    }
     drop(runtime);
+    if wanted("programs") {
+        programs::rate(scale, &mut figures)?;
+    }
     if wanted("data") {
         data::add(scale, &mut figures)?;
     }
