@@ -43,6 +43,18 @@ fn every_example_is_right_and_its_trials_are_recipes() {
 }
 
 #[test]
+fn the_example_of_a_program_runs_a_script_that_is_there_with_flags_that_it_has() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/own-program");
+    let source = fs::read(folder.join("sweep.yaml")).unwrap();
+    let spec = spec::parse(&source, "sweep.yaml").unwrap_or_else(|errors| panic!("{errors}"));
+    let code = folder.join(spec::code_asked_for(&source).unwrap());
+    let script = fs::read_to_string(code.join(spec.program.unwrap().program.unwrap())).unwrap();
+    for parameter in &spec.space.0 {
+        assert!(script.contains(&format!("\"--{}\"", parameter.name)), "{}", parameter.name);
+    }
+}
+
+#[test]
 fn the_ladder_is_five_models_by_three_learning_rates_with_the_first_parameter_slowest() {
     let spec = read(include_str!("../../examples/fashion-ladder.yaml"));
     assert_eq!(spec.trials(), 15);
@@ -239,6 +251,19 @@ fn every_sweep_in_the_documentation_is_right() {
     }
     for metric in spotsweep_proto::metric::KNOWN_METRICS {
         assert!(text.contains(&format!("`{metric}`")), "{metric} is not documented");
+    }
+}
+
+#[test]
+fn every_sweep_with_a_program_in_the_documentation_is_right() {
+    let text = include_str!("../../docs/own-models.md");
+    let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    // Others show a part of a sweep, or none.
+    let sweeps: Vec<SweepSpec> = blocks.filter(|block| block.contains("method:")).map(read).collect();
+    assert!(sweeps.len() >= 2);
+    assert!(sweeps.iter().all(|spec| spec.program.is_some()));
+    for name in spotsweep_proto::program::MACROS {
+        assert!(text.contains(&format!("`${{{name}}}`")), "{name} is not documented");
     }
 }
 

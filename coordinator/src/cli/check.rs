@@ -1,6 +1,7 @@
 //! `spotsweep check`: what a sweep file would run, or what is wrong with it.
 
 use super::{
+    code,
     error::{Ending, Outcome},
     out::Out,
     show::ShowFormat,
@@ -10,6 +11,8 @@ use super::{
 };
 use anstyle::Style;
 use clap::Args;
+use serde_json::{Value, json};
+use spotsweep_archive::Contents;
 use spotsweep_proto::{
     metric::Goal,
     spec::{Summary, SweepSpec},
@@ -19,6 +22,9 @@ use std::{collections::BTreeSet, path::PathBuf};
 const EXAMPLES: &str = "Examples:
   spotsweep check sweep.yaml
   spotsweep check sweep.yaml --format json | jq .trials";
+
+/// Files of code that are listed.
+const SHOWN_FILES: usize = 20;
 
 /// Options of `check`.
 #[derive(Debug, Args)]
@@ -38,13 +44,54 @@ pub(crate) struct CheckArgs {
 pub(crate) fn run(args: &CheckArgs) -> Outcome {
     let file = sweep_file::read(&args.file)?;
     let summary = file.spec.summary();
+    let code = code::contents(&file)?;
     let mut out = Out::stdout();
     match args.format {
-        ShowFormat::Text => out.text(&in_words(&file.spec, &summary, super::out::width()))?,
-        ShowFormat::Json => out.line(&serde_json::to_string(&summary).unwrap_or_default())?,
+        ShowFormat::Text => {
+            out.text(&in_words(&file.spec, &summary, super::out::width()))?;
+            if file.spec.program.is_some() {
+                out.text(&code_in_words(code.as_ref()))?;
+            }
+        }
+        ShowFormat::Json => out.line(&in_json(&summary, code.as_ref()).to_string())?,
     }
     out.flush()?;
     Ok(Ending::Well)
+}
+
+/// What would run, and what would travel, for programs.
+fn in_json(summary: &Summary, code: Option<&(PathBuf, Contents)>) -> Value {
+    let mut json = serde_json::to_value(summary).unwrap_or_default();
+    if let (Some((folder, contents)), Value::Object(fields)) = (code, &mut json) {
+        let files = contents.files.iter().map(|(path, bytes)| json!({"path": path, "bytes": bytes}));
+        let code = json!({
+            "folder": folder.display().to_string(),
+            "bytes": contents.bytes(),
+            "files": files.collect::<Vec<_>>(),
+        });
+        fields.insert("code".to_owned(), code);
+    }
+    json
+}
+
+/// What would travel, for people.
+fn code_in_words(code: Option<&(PathBuf, Contents)>) -> String {
+    let bold = Style::new().bold();
+    let Some((folder, contents)) = code else {
+        return format!(
+            "\n{bold}code{bold:#}  none travels: every worker has the program itself (`code: .` sends the folder along)\n"
+        );
+    };
+    let files = text::count(contents.files.len() as u64, "file");
+    let folder = text::harmless(&folder.display().to_string());
+    let mut words = format!("\n{bold}code{bold:#}  {folder}: {files}, {}\n", text::bytes(contents.bytes()));
+    for (path, bytes) in contents.files.iter().take(SHOWN_FILES) {
+        words += &format!("  {:>10}  {}\n", text::bytes(*bytes), text::harmless(path));
+    }
+    if contents.files.len() > SHOWN_FILES {
+        words += &format!("  … and {} more\n", text::grouped((contents.files.len() - SHOWN_FILES) as u64));
+    }
+    words
 }
 
 /// What would run, for people.
@@ -96,6 +143,9 @@ pub(crate) fn in_words(spec: &SweepSpec, summary: &Summary, width: Option<usize>
 
     words += &format!("\n{bold}first trials{bold:#}\n");
     words += &indented(&first_trials(summary), width);
+    if let Some(first) = summary.first.first().filter(|first| !first.command.is_empty()) {
+        words += &format!("  command of trial {}: {}\n", first.number, text::command(&first.command));
+    }
     if u64::from(summary.trials) > summary.first.len() as u64 {
         words += &format!(
             "  … and {} more\n",
@@ -151,22 +201,28 @@ fn first_trials(summary: &Summary) -> Table {
             if index < 4 { Keep::Cut(8) } else { Keep::Optional(u16::try_from(index).unwrap_or(u16::MAX)) },
         )
     }));
-    if !shown.contains(&"model") {
-        columns.push(Column::new("model", Align::Left, Keep::Optional(2)));
+    // A program alone knows its model, data and length.
+    let recipes = summary.first.iter().any(|one| one.recipe.is_some());
+    if recipes {
+        if !shown.contains(&"model") {
+            columns.push(Column::new("model", Align::Left, Keep::Optional(2)));
+        }
+        columns.push(Column::new("data", Align::Left, Keep::Optional(3)));
+        columns.push(Column::new("length", Align::Left, Keep::Optional(1)));
     }
-    columns.push(Column::new("data", Align::Left, Keep::Optional(3)));
-    columns.push(Column::new("length", Align::Left, Keep::Optional(1)));
     let mut table = Table::new(columns);
     for one in &summary.first {
         let mut cells: Vec<Cell> = vec![one.number.to_string().into()];
         cells.extend(
             shown.iter().map(|name| one.params.get(*name).map(text::parameter).unwrap_or_default().into()),
         );
-        if !shown.contains(&"model") {
-            cells.push(one.recipe.model.kind().name().into());
+        if let Some(recipe) = &one.recipe {
+            if !shown.contains(&"model") {
+                cells.push(recipe.model.kind().name().into());
+            }
+            cells.push(text::data_set(&recipe.data).into());
+            cells.push(one.length().into());
         }
-        cells.push(text::data_set(&one.recipe.data).into());
-        cells.push(one.length().into());
         table.row(cells);
     }
     table
@@ -195,6 +251,19 @@ mod tests {
     #[test]
     fn a_random_search_is_shown_as_what_would_run() {
         insta::assert_snapshot!(checked(include_str!("../../../examples/random-search.yaml")));
+    }
+
+    #[test]
+    fn a_program_is_shown_with_its_command_and_without_a_model() {
+        insta::assert_snapshot!(checked(include_str!("../../../examples/own-program/sweep.yaml")));
+    }
+
+    #[test]
+    fn what_travels_is_listed_and_cut_where_it_is_much() {
+        let files = (0..30).map(|n| (format!("src/{n:02}\u{1b}.py"), n * 1000)).collect();
+        let code = (PathBuf::from("./src"), Contents { files });
+        insta::assert_snapshot!(anstream::adapter::strip_str(&code_in_words(Some(&code))).to_string());
+        insta::assert_snapshot!(anstream::adapter::strip_str(&code_in_words(None)).to_string());
     }
 
     #[test]

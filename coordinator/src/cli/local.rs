@@ -101,6 +101,9 @@ impl TrainerFacts {
     }
 }
 
+/// What a worker is told instead of a trainer where programs of the user's own train.
+pub(crate) const NO_TRAINER: &str = "none";
+
 /// Starts the trainer, asks what it is, and lets it go. A trainer that finds no libtorch by itself is started once
 /// more with the fetched one, unless the user has chosen libraries.
 ///

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 mod check;
 mod checkpoint;
 mod client;
+mod code;
 mod completions;
 mod control;
 mod data;

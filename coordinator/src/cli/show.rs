@@ -11,6 +11,7 @@ use super::{
 use anstyle::Style;
 use clap::{Args, ValueEnum};
 use serde_json::Value;
+use spotsweep_proto::{program, spec::SweepSpec};
 use spotsweep_wire::v1::{ShowSweepResponse, SweepSummary, Trial};
 use unicode_width::UnicodeWidthStr as _;
 
@@ -78,18 +79,29 @@ pub(crate) fn row(answer: &ShowSweepResponse) -> Row {
 #[must_use]
 pub(crate) fn in_words(answer: &ShowSweepResponse) -> String {
     match (&answer.trial, &answer.sweep) {
-        (Some(one), sweep) => trial_in_words(one, sweep.as_ref()),
-        (None, Some(sweep)) => sweep_in_words(sweep),
+        (Some(one), sweep) => trial_in_words(one, sweep.as_ref(), &answer.spec_json),
+        (None, Some(sweep)) => sweep_in_words(sweep, &answer.spec_json),
         (None, None) => String::new(),
     }
 }
 
-fn sweep_in_words(sweep: &SweepSummary) -> String {
+/// The command of a trial, or of all trials as the sweep file has it; empty where a model of the catalogue trains.
+fn command(spec_json: &str, trial: Option<u32>) -> String {
+    let Ok(spec) = serde_json::from_str::<SweepSpec>(spec_json) else { return String::new() };
+    let Some(section) = &spec.program else { return String::new() };
+    text::command(&match trial {
+        Some(number) if number < spec.trials() => program::shown(section, &spec.assignment(number)),
+        Some(_) | None => section.command.clone(),
+    })
+}
+
+fn sweep_in_words(sweep: &SweepSummary, spec_json: &str) -> String {
     let mut facts = Facts::default();
     facts.add("sweep", &sweep.sweep);
     facts.styled("state", &sweep.state, trial::state_style(&sweep.state));
     facts.add("about", sweep.description.trim());
     facts.add("trials", &format!("{}: {}", text::grouped(sweep.trials), ls::counts(sweep)));
+    facts.add("command", &command(spec_json, None));
     if !sweep.objective.is_empty() {
         facts.add("objective", &format!("{} {}", sweep.goal, sweep.objective));
     }
@@ -112,7 +124,7 @@ fn sweep_in_words(sweep: &SweepSummary) -> String {
     facts.text
 }
 
-fn trial_in_words(one: &Trial, sweep: Option<&SweepSummary>) -> String {
+fn trial_in_words(one: &Trial, sweep: Option<&SweepSummary>, spec_json: &str) -> String {
     let mut facts = Facts::default();
     facts.add("trial", &one.trial);
     facts.styled("state", &one.state, trial::state_style(&one.state));
@@ -121,6 +133,7 @@ fn trial_in_words(one: &Trial, sweep: Option<&SweepSummary>) -> String {
         facts.add("note", "the best trial of its sweep");
     }
     facts.add("steps", &trial::steps(one));
+    facts.add("command", &command(spec_json, Some(one.number)));
     let attempts = match one.failures {
         0 => one.attempts.to_string(),
         failures => format!("{}, {} of them failed", one.attempts, failures),
@@ -190,6 +203,16 @@ mod tests {
 
     fn shown(answer: &ShowSweepResponse) -> String {
         anstream::adapter::strip_str(&in_words(answer)).to_string()
+    }
+
+    #[test]
+    fn a_program_is_shown_with_the_command_of_a_trial() {
+        let text = "method: grid\nprogram: t.py\nparameters: {note: {values: [it's, b]}}\n";
+        let spec = spotsweep_proto::spec::parse(text.as_bytes(), "a.yaml").unwrap();
+        let json = serde_json::to_string(&spec).unwrap();
+        assert_eq!(command(&json, None), "'${env}' '${interpreter}' '${program}' '${args}'");
+        assert_eq!(command(&json, Some(0)), "/usr/bin/env python3 t.py '--note=it'\\''s'");
+        assert_eq!(command("{}", Some(0)), "");
     }
 
     #[test]

@@ -17,10 +17,10 @@ use crate::{
 use spotsweep_proto::{catalogue::nearest, limits::GRPC_MESSAGE_BYTES};
 use spotsweep_wire::v1::{
     ControlRequest, ExplainRequest, ListCheckpointsRequest, ListCheckpointsResponse, ListSweepsRequest,
-    ListWorkersRequest, MetricsRequest, MetricsResponse, Point, ResultsRequest, ResultsResponse,
-    ShowSweepRequest, ShowSweepResponse, StatusRequest, StatusResponse, SubmitRequest, SubmitResponse,
-    SweepSummary, Trial, WatchRequest, WatchResponse, WorkerSummary, control_client::ControlClient,
-    control_server::ControlServer,
+    ListWorkersRequest, MetricsRequest, MetricsResponse, Point, PutCodeRequest, ResultsRequest,
+    ResultsResponse, ShowSweepRequest, ShowSweepResponse, StatusRequest, StatusResponse, SubmitRequest,
+    SubmitResponse, SweepSummary, Trial, WatchRequest, WatchResponse, WorkerSummary,
+    control_client::ControlClient, control_server::ControlServer,
 };
 use std::{path::Path, time::Duration};
 use tonic::{Response, Status, Streaming, transport::Endpoint};
@@ -94,6 +94,18 @@ impl Source {
     /// If the file is wrong, or nobody takes it.
     pub(crate) async fn submit(&mut self, request: SubmitRequest) -> Result<SubmitResponse, Problem> {
         Ok(self.client.submit(request).await?.into_inner())
+    }
+
+    /// Hands in code, piece by piece.
+    ///
+    /// # Errors
+    /// If it is not what it says, or nobody takes it.
+    pub(crate) async fn put_code(
+        &mut self,
+        pieces: impl Iterator<Item = PutCodeRequest> + Send + 'static,
+    ) -> Result<(), Problem> {
+        self.client.put_code(futures::stream::iter(pieces)).await?;
+        Ok(())
     }
 
     /// What happens to a sweep (empty: to all) from now on.

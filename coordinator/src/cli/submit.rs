@@ -2,6 +2,7 @@
 
 use super::{
     client::CoordinatorArgs,
+    code::{self, Travelling},
     error::{Ending, Outcome, io_problem},
     out::{self, Out},
     source::Source,
@@ -40,7 +41,8 @@ pub(crate) struct SubmitArgs {
 /// If the file is wrong, or the coordinator does not answer.
 pub(crate) async fn run(args: SubmitArgs) -> Outcome {
     // Checked here first: a wrong file is told even where no coordinator answers.
-    let file = sweep_file::read_for_coordinator(&args.file)?;
+    let mut file = sweep_file::read_for_coordinator(&args.file)?;
+    code::pack(&mut file)?;
     let mut source = args.coordinator.open().await?;
     let answer = submit(&mut source, &file).await?;
     let mut out = Out::stdout();
@@ -62,12 +64,25 @@ pub(crate) async fn submit(
         source: file.source.clone().into(),
         file_name: file.name.clone(),
         token: token()?.to_vec().into(),
+        code: file.code.as_ref().map(Travelling::reference),
     };
     let mut tries = 1;
     loop {
         match source.submit(request.clone()).await {
             Err(failure) if failure.code == Code::Unreachable && tries < TRIES => {
                 tokio::time::sleep(Duration::from_millis(200 << tries)).await;
+                tries += 1;
+            }
+            // Equal code is handed in once, however many sweeps need it.
+            Err(failure) if failure.code == Code::NoCode && tries < TRIES => {
+                let Some(code) = &file.code else { return Err(failure) };
+                match code.put(source).await {
+                    Ok(()) => {}
+                    Err(failure) if failure.code == Code::Unreachable => {
+                        tokio::time::sleep(Duration::from_millis(200 << tries)).await;
+                    }
+                    Err(failure) => return Err(failure),
+                }
                 tries += 1;
             }
             answer => return answer,

@@ -2,14 +2,18 @@
 //!
 //! The check itself is `spotsweep_proto::spec::parse`. Must not print.
 
-use super::{error::io_problem, sets};
+use super::{code::Travelling, error::io_problem, sets};
 use crate::error::{Code, Problem};
 use spotsweep_proto::{
     datasets::DataSets,
     limits::SWEEP_FILE_BYTES,
-    spec::{SweepSpec, data_asked_for, parse_with},
+    spec::{SweepSpec, code_asked_for, data_asked_for, parse_with},
 };
-use std::{fs::File, io::Read as _, path::Path};
+use std::{
+    fs::File,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
 
 /// A sweep file that is right.
 #[derive(Debug, Clone)]
@@ -20,6 +24,10 @@ pub(crate) struct SweepFile {
     pub(crate) source: Vec<u8>,
     /// What it says.
     pub(crate) spec: SweepSpec,
+    /// The folder of code that it names, found beside it.
+    pub(crate) code_folder: Option<PathBuf>,
+    /// That folder, packed: by [`super::code::pack`].
+    pub(crate) code: Option<Travelling>,
 }
 
 /// Reads and checks it. No more than its limit is read, however large the file is, and a pipe will do.
@@ -56,9 +64,18 @@ fn read_with(
     }
     let sets = sets(&source)?;
     match parse_with(&source, &name, &sets) {
-        Ok(spec) => Ok(SweepFile { name, source, spec }),
+        Ok(spec) => {
+            let code_folder = code_asked_for(&source).map(|folder| beside(path, &folder));
+            Ok(SweepFile { name, source, spec, code_folder, code: None })
+        }
         Err(diagnostics) => Err(Problem::new(Code::BadSweepFile, diagnostics.to_string().trim_end())),
     }
+}
+
+/// A path that a sweep file names, from where the file lies.
+fn beside(file: &Path, named: &str) -> PathBuf {
+    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new(".")).join(named)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 mod agent;
 mod arbitrary;
 mod bystander;
+mod code;
 mod hostile;
 mod http;
 mod place;

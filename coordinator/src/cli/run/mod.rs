@@ -11,6 +11,7 @@ mod needs;
 mod progress;
 
 use super::{
+    code,
     error::{CliError, Ending, Outcome},
     host::{self, Host},
     http::HttpArgs,
@@ -81,7 +82,8 @@ pub(crate) struct RunArgs {
 /// # Errors
 /// If the file is wrong, something is missing, or the folder is another sweep's.
 pub(crate) async fn run(args: RunArgs) -> Outcome {
-    let file = sweep_file::read(&args.file)?;
+    let mut file = sweep_file::read(&args.file)?;
+    code::pack(&mut file)?;
     let dir = folder::of(&file, args.dir.clone());
     if args.new
         && let Some(aside) = folder::set_aside(&dir)?

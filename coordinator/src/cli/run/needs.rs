@@ -12,7 +12,7 @@ use spotsweep_proto::{
     catalogue::{Dataset, datasets::SYNTHETIC},
     spec::{DeviceRequest, SweepSpec, space::Domain},
 };
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Fetches the data sets that the sweep names and that are not here.
 ///
@@ -61,6 +61,9 @@ pub(crate) async fn crew(
     url: &str,
 ) -> Result<CrewPlan, Problem> {
     let program = local::worker()?;
+    if file.spec.program.is_some() {
+        return programs(program, args, file, dir, url);
+    }
     let facts = local::probe(&local::trainer()?).await?;
     let gpu = match args.device.as_str() {
         "auto" => facts.has_gpu(),
@@ -98,6 +101,41 @@ pub(crate) async fn crew(
         url: url.to_owned(),
         device: args.device.clone(),
         library_path: facts.library_path.map(|folder| (local::LIBRARY_VARIABLE, folder)),
+        logs: absolute.join("logs"),
+        scratch: absolute.join("scratch"),
+        workers,
+    })
+}
+
+/// The same where a program of the user's own trains: neither trainer nor libtorch is needed.
+fn programs(
+    program: PathBuf,
+    args: &RunArgs,
+    file: &SweepFile,
+    dir: &Path,
+    url: &str,
+) -> Result<CrewPlan, Problem> {
+    // Which GPUs there are, the worker finds out. One worker has all of them, or each a core.
+    let wants_gpu = file.spec.resources.device == DeviceRequest::Cuda;
+    let on_gpu = match args.device.as_str() {
+        "auto" => wants_gpu || Path::new("/dev/nvidia0").exists(),
+        device => device != "cpu",
+    };
+    if wants_gpu && !on_gpu {
+        return Err(Problem::new(
+            Code::Missing,
+            "the sweep wants a GPU (resources.device: cuda), and the workers would take the CPU",
+        )
+        .hint("leave --device out, or name a GPU"));
+    }
+    let workers = workers(&file.spec, if on_gpu { 1 } else { local::cores() }, args.workers)?;
+    let absolute = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+    Ok(CrewPlan {
+        program,
+        trainer: PathBuf::from(local::NO_TRAINER),
+        url: url.to_owned(),
+        device: args.device.clone(),
+        library_path: None,
         logs: absolute.join("logs"),
         scratch: absolute.join("scratch"),
         workers,
