@@ -47,8 +47,8 @@ class FromFlags(unittest.TestCase):
     def test_they_go_over_the_defaults_in_their_types(self) -> None:
         self.check("{'lr': 0.1, 'steps': 3, 'name': 'x', 'deep': {'a': 1, 'b': 2.0}, 'on': False}")
         self.check(
-            "{'lr': 1.0, 'steps': 5, 'name': '7', 'deep': {'a': 2, 'b': 4.0}, 'on': True, 'new': [1]}",
-            "--lr=1", "--steps=5", "--name=7", '--deep={"a": 2}', "--deep.b=4", "--on=True", "--new=[1]", "--verbose", "x", "--", "--lr=3",
+            "{'lr': 1.0, 'steps': 5, 'name': '7', 'deep': {'a': 2, 'b': 4.0}, 'on': True, 'new': [1], 'py': {'n': 'sgd', 'm': [None, 'a']}, 't': 'sgd', 'q': \"'x'\"}",
+            "--lr=1", "--steps=5", "--name=7", '--deep={"a": 2}', "--deep.b=4", "--on=True", "--new=[1]", "--py={'n': 'sgd', 'm': [None, 'a']}", "--t=sgd", "--q='x'", "--verbose", "x", "--", "--lr=3",
         )  # fmt: skip
 
     def test_a_value_of_another_type_than_its_default_is_an_error(self) -> None:

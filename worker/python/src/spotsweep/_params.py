@@ -1,5 +1,6 @@
 """The trial's parameters: from the agent, or from the program's flags where there is none. Must not report anything."""
 
+import ast
 import json
 from typing import Any, Dict, Iterable, List, Mapping
 
@@ -34,8 +35,8 @@ def params(**defaults: Any) -> Params:
     """The parameters of the trial, over `defaults`.
 
     Without an agent: the defaults, and over them what the program's flags say, as the agent would write them:
-    `--learning_rate=0.1 --optimizer='{"name": "sgd"}' --optimizer.momentum=0.9`. Other arguments are left alone. A value is
-    read as JSON, else as text; where there is a default, it must be of the default's type.
+    `--learning_rate=0.1 --amp=True --optimizer="{'name': 'sgd'}" --optimizer.momentum=0.9`. Other arguments are left alone. A
+    value is read as JSON or as Python's own, else as text; where there is a default, it must be of the default's type.
 
     # Errors
     SpotsweepError if the agent's file cannot be read, or a flag has not the type of its default.
@@ -92,8 +93,6 @@ def _put(into: Params, name: str, text: str) -> None:
     value = _read(text)
     if isinstance(present, str):
         value = text
-    elif isinstance(present, bool) and isinstance(value, str) and value in ("True", "False"):
-        value = value == "True"
     elif type(present) is float and type(value) is int:
         value = float(value)
     if present is not None and value is not None and type(value) is not type(present):
@@ -103,7 +102,13 @@ def _put(into: Params, name: str, text: str) -> None:
 
 
 def _read(text: str) -> Any:
+    """A value as JSON or as Python writes it, which is how an agent writes flags; else the text itself."""
     try:
         return json.loads(text)
     except ValueError:
+        pass
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
         return text
+    return value if value is None or isinstance(value, (bool, dict, list)) else text
