@@ -130,7 +130,11 @@ impl CheckpointStore {
     }
 
     fn key(&self, digest: &Digest) -> Key {
-        object_path(digest).split('/').fold(self.root.clone(), |key, part| key.join(part))
+        self.key_at(&object_path(digest))
+    }
+
+    fn key_at(&self, place: &str) -> Key {
+        place.split('/').fold(self.root.clone(), |key, part| key.join(part))
     }
 
     /// Stores a checkpoint. When this returns it is whole and durable.
@@ -262,8 +266,13 @@ impl CheckpointStore {
 
     /// Fetches an object into a file and verifies every byte.
     pub(crate) async fn fetch_object(&self, part: Part, path: &Path) -> Result<(), StoreError> {
+        self.fetch_from(&object_path(&part.digest), part, path).await
+    }
+
+    /// Fetches what lies at `place` below the root of the store, and verifies every byte.
+    pub(crate) async fn fetch_from(&self, place: &str, part: Part, path: &Path) -> Result<(), StoreError> {
         let failed = |source| StoreError::File { path: path.to_owned(), source };
-        let mut content = self.objects.get(&self.key(&part.digest)).await?.into_stream();
+        let mut content = self.objects.get(&self.key_at(place)).await?.into_stream();
         let mut file = tokio::fs::File::create(path).await.map_err(failed)?;
         let mut hasher = blake3::Hasher::new();
         let mut found_bytes = 0;

@@ -60,7 +60,7 @@ impl Job<'_> {
     /// Starts the program.
     async fn start(&self) -> Result<Program, Unready> {
         if let Some(code) = self.section.code {
-            code::unpack(&self.store, code, self.scratch, &self.folder.join("work")).await?;
+            code::unpack(&self.store, code, self.scratch, self.folder.join("work")).await?;
         }
         let mut home = Home::make(self.folder, self.attempt, self.section, self.resume.as_ref())?;
         home.put_python(self.scratch.path(), self.section)?;

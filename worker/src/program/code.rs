@@ -4,33 +4,49 @@ use super::home::Unready;
 use crate::{checkpoints::CheckpointStore, errors::describe, scratch::Scratch};
 use spotsweep_proto::{checkpoint::Part, line::FailureKind, program::Code};
 use std::{
-    path::Path,
+    fs::{self, File},
+    io::BufReader,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// Archives that are being fetched at the same time have names of their own.
+/// Archives that are fetched at the same time have names of their own.
 static FETCHES: AtomicU64 = AtomicU64::new(0);
+
+fn storage(what: &str) -> impl Fn(String) -> Unready + use<'_> {
+    move |error| Unready {
+        kind: FailureKind::Storage,
+        message: format!("the code of the sweep cannot be {what}: {error}"),
+    }
+}
 
 /// Unpacks the code into the new folder `work`.
 pub(crate) async fn unpack(
     store: &CheckpointStore,
     code: Code,
     scratch: &Scratch,
-    work: &Path,
+    work: PathBuf,
 ) -> Result<(), Unready> {
     let archive = scratch.path().join(format!("code-{}", code.digest));
     if !archive.exists() {
-        let fetch = FETCHES.fetch_add(1, Ordering::Relaxed);
-        let part = archive.with_extension(format!("part-{fetch}"));
-        let fetched = store.fetch_object(Part { digest: code.digest, bytes: code.bytes }, &part).await;
-        fetched.map_err(|error| Unready {
-            kind: FailureKind::Storage,
-            message: format!("the code of the sweep could not be fetched: {}", describe(&error)),
-        })?;
-        std::fs::rename(&part, &archive).map_err(|error| Unready {
-            kind: FailureKind::Storage,
-            message: format!("the code of the sweep cannot be kept: {error}"),
-        })?;
+        fetch(store, code, &archive).await?;
     }
-    Ok(())
+    let unpacked = tokio::task::spawn_blocking(move || {
+        let file = File::open(&archive).map_err(|error| error.to_string())?;
+        spotsweep_archive::unpack(BufReader::new(file), &work).map_err(|error| describe(&error))
+    });
+    unpacked.await.map_err(|error| error.to_string()).flatten().map_err(storage("unpacked"))
+}
+
+async fn fetch(store: &CheckpointStore, code: Code, archive: &Path) -> Result<(), Unready> {
+    let number = FETCHES.fetch_add(1, Ordering::Relaxed);
+    let partly = archive.with_extension(format!("part-{number}"));
+    let part = Part { digest: code.digest, bytes: code.bytes };
+    let fetched = store.fetch_from(&code.path(), part, &partly).await.map_err(|error| describe(&error));
+    let kept = fetched.and_then(|()| fs::rename(&partly, archive).map_err(|error| error.to_string()));
+    if kept.is_err() {
+        // Whatever came of it; the agent's folder goes with the agent.
+        let _removed = fs::remove_file(&partly);
+    }
+    kept.map_err(storage("fetched"))
 }

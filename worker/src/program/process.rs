@@ -343,6 +343,8 @@ impl Program {
     /// The program's process has ended with `status`: ends all that it left, and reads what is left of it.
     async fn wind_up(&mut self, status: ExitStatus) {
         self.kill();
+        // Its number may become another's from now on.
+        kin::forget(self.group.take());
         let left = self.family.end().await;
         if left > 0 {
             tracing::error!(folder = %self.home.folder.display(), left, "processes of a program do not end");
@@ -377,6 +379,10 @@ impl Program {
         }
         self.tell_pending(true);
         self.tell_warnings();
+        let (untold, not_finite) = (self.tale.untold(), self.tale.not_finite());
+        if untold + not_finite > 0 {
+            self.output.note(&format!("{untold} more warnings; {not_finite} values that are not finite were left out"));
+        }
         self.running = None;
         self.over = true;
         self.conclude(status);

@@ -97,7 +97,7 @@ impl Tale {
         std::mem::take(&mut self.fresh)
     }
 
-    /// Warnings beyond [`WARNINGS`].
+    /// How many warnings were not told, and values left out.
     pub(crate) fn untold(&self) -> u64 {
         self.untold
     }
