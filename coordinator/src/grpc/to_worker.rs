@@ -82,7 +82,7 @@ fn sweep_info(card: &SweepCard) -> v1::SweepInfo {
         train_json: json(&card.spec.train),
         checkpoint_json: json(&card.spec.checkpoint),
         program_json: card.spec.program.as_ref().map(json).unwrap_or_default(),
-        metric: card.spec.metric.as_ref().map(|metric| metric.name.to_string()).unwrap_or_default(),
+        metric: card.spec.objective.as_ref().map(|metric| metric.name.to_string()).unwrap_or_default(),
     }
 }
 
