@@ -83,7 +83,7 @@ fn code_in_words(code: Option<&(PathBuf, Contents)>) -> String {
         );
     };
     let files = text::count(contents.files.len() as u64, "file");
-    let folder = text::harmless(&folder.display().to_string());
+    let folder = text::harmless(&folder.display().to_string()).into_owned();
     let mut words = format!("\n{bold}code{bold:#}  {folder}: {files}, {}\n", text::bytes(contents.bytes()));
     for (path, bytes) in contents.files.iter().take(SHOWN_FILES) {
         words += &format!("  {:>10}  {}\n", text::bytes(*bytes), text::harmless(path));

@@ -140,6 +140,10 @@ pub(crate) fn run(args: &SimulateArgs) -> Outcome {
             .hint("give --trial-s, or `steps` in `train`")
             .into());
     }
+    if args.step_s.is_some() && file.spec.program.is_some() {
+        let message = "how many steps a program of your own takes is not known here";
+        return Err(Problem::new(Code::BadRequest, message).hint("give --trial-s").into());
+    }
     let trace = args.trace.as_deref().map(read_trace).transpose()?;
     if args.trial_s.is_none() && args.step_s.is_none() {
         note(&format!("a trial is taken to train {TRIAL_S} s; --trial-s or --step-s says otherwise"));
