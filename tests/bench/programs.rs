@@ -6,12 +6,7 @@ use crate::{
     figures::{Figures, Target},
 };
 use spotsweep_proto::program::{MetricsFrom, ProgramLimits, ProgramSection};
-use spotsweep_tests::{
-    Cluster, Trainer, binaries,
-    fake_coordinator::FakeCoordinator,
-    outcome::ended,
-    wait,
-};
+use spotsweep_tests::{Cluster, Trainer, binaries, fake_coordinator::FakeCoordinator, outcome::ended, wait};
 use spotsweep_wire::v1::{self, report::Body, to_worker::Message};
 use std::{
     collections::{BTreeMap, BTreeSet},

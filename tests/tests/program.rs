@@ -107,7 +107,8 @@ fn running(mark: &[u8]) -> Vec<i32> {
         let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         let mut entries = environment.split(|byte| *byte == 0);
         entries.any(|entry| {
-            entry.starts_with(b"SPOTSWEEP_TO_AGENT=") && entry.windows(mark.len()).any(|window| window == mark)
+            entry.starts_with(b"SPOTSWEEP_TO_AGENT=")
+                && entry.windows(mark.len()).any(|window| window == mark)
         })
     };
     pids.filter(marked).collect()
@@ -116,7 +117,13 @@ fn running(mark: &[u8]) -> Vec<i32> {
 fn program(script: &str) -> ProgramSection {
     ProgramSection {
         program: None,
-        command: vec!["sh".to_owned(), "-c".to_owned(), script.to_owned(), "sh".to_owned(), "${args}".to_owned()],
+        command: vec![
+            "sh".to_owned(),
+            "-c".to_owned(),
+            script.to_owned(),
+            "sh".to_owned(),
+            "${args}".to_owned(),
+        ],
         groups: BTreeSet::from(["optimizer".to_owned()]),
         code: None,
         metrics: MetricsFrom::Reports,
@@ -212,7 +219,8 @@ async fn the_example_of_the_documentation_trains_and_resumes() {
     conversation.grant(0..1, &serde_json::json!({"steps": 5})).await;
     let seen = conversation.until(is_final).await;
     assert_eq!(curve(&seen).len(), 5, "{seen:?} {}", agent.log());
-    let third = checkpoints(&seen).into_iter().find(|checkpoint| checkpoint.step == 3).expect("one each step");
+    let third =
+        checkpoints(&seen).into_iter().find(|checkpoint| checkpoint.step == 3).expect("one each step");
     let params = serde_json::json!({"steps": 5});
     let grants = vec![grant(0, 2, &params, Some(third))];
     conversation.say(Message::Granted(v1::GrantBatch { grants })).await;
@@ -285,7 +293,10 @@ async fn no_daemon_outlives_its_program() {
     let pids = std::fs::read_to_string(pids).unwrap();
     assert_eq!(pids.lines().count(), 4);
     for pid in pids.lines() {
-        assert!(!Path::new("/proc").join(pid).exists(), "{pid} is gone before the end is told, and no zombie");
+        assert!(
+            !Path::new("/proc").join(pid).exists(),
+            "{pid} is gone before the end is told, and no zombie"
+        );
     }
 }
 
@@ -314,7 +325,9 @@ async fn programs_die_with_an_agent_that_is_killed_and_their_trial_goes_on_from_
     agent.kill_and_start();
     agent.nothing_is_left();
     let mut conversation = agent.attach(&section, "loss").await;
-    conversation.say(Message::Granted(v1::GrantBatch { grants: vec![grant(0, 2, &params, Some(kept))] })).await;
+    conversation
+        .say(Message::Granted(v1::GrantBatch { grants: vec![grant(0, 2, &params, Some(kept))] }))
+        .await;
     let again = conversation.until(is_final).await;
     assert_eq!(curve(&again), [(4, 0.4), (5, 0.5), (6, 0.6)], "{}", agent.log());
     assert_eq!(finished(&again)["loss"], 0.6);
@@ -323,7 +336,8 @@ async fn programs_die_with_an_agent_that_is_killed_and_their_trial_goes_on_from_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_exit_without_a_result_is_a_failure_in_words_where_the_sweep_has_a_metric() {
     let mut agent = Agent::start().await;
-    let script = r#"echo hello; echo '{"type":"report","step":1,"metrics":{"accuracy":1}}' > "$SPOTSWEEP_TO_AGENT""#;
+    let script =
+        r#"echo hello; echo '{"type":"report","step":1,"metrics":{"accuracy":1}}' > "$SPOTSWEEP_TO_AGENT""#;
     let mut conversation = agent.attach(&program(script), "loss").await;
     conversation.grant(0..1, &serde_json::json!({})).await;
     let (kind, message) = failure(&conversation.until(is_final).await);
@@ -338,10 +352,17 @@ async fn one_that_exits_with_an_error_is_killed_or_is_missing_says_so_with_its_l
     let mut conversation = agent.attach(&program("echo last words >&2; exit 3"), "").await;
     conversation.grant(0..1, &serde_json::json!({})).await;
     let (kind, message) = failure(&conversation.until(is_final).await);
-    assert_eq!((kind, &*message), (FailureKind::Crashed, "the program exited with status 3; its last lines were:\nlast words"));
+    assert_eq!(
+        (kind, &*message),
+        (FailureKind::Crashed, "the program exited with status 3; its last lines were:\nlast words")
+    );
     let mut others = vec![
         ("kill -SEGV $$", FailureKind::Crashed, "killed by signal 11"),
-        (r#"echo '{"type":"failed","reason":"data","message":"no rows"}' > "$SPOTSWEEP_TO_AGENT"; exit 1"#, FailureKind::Data, "no rows"),
+        (
+            r#"echo '{"type":"failed","reason":"data","message":"no rows"}' > "$SPOTSWEEP_TO_AGENT"; exit 1"#,
+            FailureKind::Data,
+            "no rows",
+        ),
         ("echo MemoryError: out of memory; exit 1", FailureKind::OutOfMemory, "out of memory"),
         ("exec /no/such/program", FailureKind::Crashed, "127"),
     ];
@@ -351,7 +372,9 @@ async fn one_that_exits_with_an_error_is_killed_or_is_missing_says_so_with_its_l
         assert_eq!(found, kind, "{message}");
         assert!(message.contains(words), "{message}");
     }
-    for (command, kind) in [("./absent.sh", FailureKind::Config), ("no-such-program-anywhere", FailureKind::Crashed)] {
+    for (command, kind) in
+        [("./absent.sh", FailureKind::Config), ("no-such-program-anywhere", FailureKind::Crashed)]
+    {
         let section = ProgramSection { command: vec![command.to_owned()], ..program("") };
         tell(&mut conversation, &section).await;
         let (found, message) = failure(&conversation.until(is_final).await);
@@ -394,7 +417,8 @@ time.sleep(1000)'"#;
     let (kind, message) = failure(&conversation.until(is_final).await);
     assert_eq!(kind, FailureKind::OutOfMemory, "{message}");
     assert!(message.contains("limits.memory") && message.ends_with("hungry"), "{message}");
-    let disk = limited("echo filling; cat /dev/zero > deep & wait", |limits| limits.disk_bytes = Some(8 << 20));
+    let disk =
+        limited("echo filling; cat /dev/zero > deep & wait", |limits| limits.disk_bytes = Some(8 << 20));
     let time = limited("echo slow; sleep 1000 & wait", |limits| limits.time_s = Some(0.3));
     let garbage = program("while :; do printf 'x\\033[2J\\n'; done > \"$SPOTSWEEP_TO_AGENT\"");
     let endless = program("cat /dev/zero > \"$SPOTSWEEP_TO_AGENT\"");
@@ -452,11 +476,10 @@ say(type="done")
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_script_that_only_prints_has_its_metrics_read() {
     let mut agent = Agent::start().await;
-    let script = r#"for i in 1 2 3; do printf 'epoch %d: loss 0.%d\r' $i $i; printf '[%d] acc=0.5\n' $i; done"#;
+    let script =
+        r#"for i in 1 2 3; do printf 'epoch %d: loss 0.%d\r' $i $i; printf '[%d] acc=0.5\n' $i; done"#;
     let mut section = program(script);
-    section.metrics = MetricsFrom::Stdout {
-        pattern: r"epoch (?<step>\d+): loss (?<loss>\S+)".to_owned(),
-    };
+    section.metrics = MetricsFrom::Stdout { pattern: r"epoch (?<step>\d+): loss (?<loss>\S+)".to_owned() };
     let seen = agent.carry_out(&section, "loss").await;
     assert_eq!(curve(&seen), [(1, 0.1), (2, 0.2), (3, 0.3)], "{}", agent.log());
     assert_eq!(finished(&seen)["loss"], 0.3);

@@ -80,9 +80,10 @@ impl Job<'_> {
         let interval = Interval::new(policy, attempt.interruption_mean_s, Instant::now());
         let grace = Duration::try_from_secs_f64(self.section.limits.grace_s).unwrap_or(SILENCE);
         let trial = attempt.trial();
-        let course = Course::new(lease, attempt.first_step(), self.folder, self.store, trial, None, self.settings)
-            .patient(grace.min(SILENCE) + END_LIMIT, SILENCE)
-            .checkpointed_at(interval);
+        let course =
+            Course::new(lease, attempt.first_step(), self.folder, self.store, trial, None, self.settings)
+                .patient(grace.min(SILENCE) + END_LIMIT, SILENCE)
+                .checkpointed_at(interval);
         let (end, program) = course.run(program, commands, events).await;
         if let Some(program) = program {
             program.end(true).await;

@@ -47,8 +47,7 @@ fn remove_leftovers(root: &Path) {
         }
         // Should its guard have died with it.
         kill_below(&folder);
-        if let Err(error) = std::fs::remove_dir_all(&folder)
-        {
+        if let Err(error) = std::fs::remove_dir_all(&folder) {
             tracing::warn!(folder = %folder.display(), %error, "what a dead agent left is not removed");
         }
     }

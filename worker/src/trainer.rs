@@ -139,7 +139,9 @@ pub enum TrainerError {
         hint: String,
     },
     /// The agent has no trainer, and was given a model of the catalogue to train.
-    #[error("this agent has no trainer: it carries out programs alone\nhint: start it without `--trainer none`")]
+    #[error(
+        "this agent has no trainer: it carries out programs alone\nhint: start it without `--trainer none`"
+    )]
     None,
     /// The program did not become ready.
     #[error("the trainer {program} did not become ready: {reason}")]

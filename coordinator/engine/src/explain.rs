@@ -308,7 +308,9 @@ impl State {
         let mut there: BTreeMap<(u8, u64), (DeviceKind, u32)> = BTreeMap::new();
         let (mut devices, mut leases, mut free, mut without_trainer) = (0, 0, 0, 0);
         let workers = self.workers.iter().filter(|(id, worker)| self.takes_leases(**id, worker));
-        for (worker, slot) in workers.flat_map(|(_, worker)| worker.devices.iter().map(move |slot| (worker, slot))) {
+        for (worker, slot) in
+            workers.flat_map(|(_, worker)| worker.devices.iter().map(move |slot| (worker, slot)))
+        {
             let kind = slot.device.kind;
             let key = (u8::from(kind == DeviceKind::Cuda), slot.device.memory_bytes);
             there.entry(key).or_insert((kind, 0)).1 += 1;

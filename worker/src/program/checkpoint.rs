@@ -61,7 +61,11 @@ pub(crate) struct Packed {
 }
 
 /// The folder that a program names, if it lies below `checkpoints`.
-pub(crate) fn folder_below(checkpoints: &Path, work: &Path, named: &Path) -> Result<PathBuf, CheckpointError> {
+pub(crate) fn folder_below(
+    checkpoints: &Path,
+    work: &Path,
+    named: &Path,
+) -> Result<PathBuf, CheckpointError> {
     let path = work.join(named);
     let folder = path.canonicalize().map_err(at(&path))?;
     let below = folder.strip_prefix(checkpoints).is_ok_and(|rest| rest.components().count() > 0);
@@ -185,10 +189,11 @@ fn digest_of_weights(path: &Path) -> io::Result<Digest> {
         let content = fs::read(path)?;
         if let Ok(tensors) = safetensors::SafeTensors::deserialize(&content) {
             let tensors = tensors.tensors();
-            let named: Vec<_> = tensors.iter().map(|(name, view)| (name.as_str(), view.dtype().to_string(), view)).collect();
-            return Ok(weights_digest(
-                named.iter().map(|(name, dtype, view)| (*name, dtype.as_str(), view.shape(), Cow::Borrowed(view.data()))),
-            ));
+            let named: Vec<_> =
+                tensors.iter().map(|(name, view)| (name.as_str(), view.dtype().to_string(), view)).collect();
+            return Ok(weights_digest(named.iter().map(|(name, dtype, view)| {
+                (*name, dtype.as_str(), view.shape(), Cow::Borrowed(view.data()))
+            })));
         }
         tracing::warn!(path = %path.display(), "a checkpoint's weights.safetensors is no such file: its digest is that of its bytes");
     }

@@ -85,8 +85,9 @@ impl Home {
         resume: Option<&CheckpointFiles>,
     ) -> Result<Self, Unready> {
         let internal = |message: String| Unready { kind: FailureKind::Internal, message };
-        let flat: Map<String, Value> = serde_json::from_str(&attempt.params_json)
-            .map_err(|error| internal(format!("the coordinator sent parameters that are no JSON object: {error}")))?;
+        let flat: Map<String, Value> = serde_json::from_str(&attempt.params_json).map_err(|error| {
+            internal(format!("the coordinator sent parameters that are no JSON object: {error}"))
+        })?;
         let assignment = Assignment::from_json(&flat).map_err(internal)?;
         let folder = folder.canonicalize().map_err(|error| Unready::storage("its folder", &error))?;
         let mut home = Self { folder, arguments: Vec::new(), environment: Vec::new() };
@@ -122,9 +123,15 @@ impl Home {
         } else {
             home.folder.join("args.json")
         };
-        home.environment = home.environment(attempt, section, job_file, params_file, resumed.map(|(_, to)| to));
+        home.environment =
+            home.environment(attempt, section, job_file, params_file, resumed.map(|(_, to)| to));
         let variable = |name: &str| {
-            let own = home.environment.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+            let own = home
+                .environment
+                .iter()
+                .rev()
+                .find(|(known, _)| known == name)
+                .map(|(_, value)| value.clone());
             own.or_else(|| std::env::var_os(name))?.into_string().ok()
         };
         let args_json_file = args_file.display().to_string();

@@ -52,7 +52,9 @@ static RUNNING: AtomicUsize = AtomicUsize::new(0);
 pub fn become_reaper() {
     match set_child_subreaper(true) {
         Ok(()) => REAPER.store(true, Ordering::SeqCst),
-        Err(error) => tracing::warn!(%error, "processes that programs leave behind are found by their environment alone"),
+        Err(error) => {
+            tracing::warn!(%error, "processes that programs leave behind are found by their environment alone")
+        }
     }
 }
 
@@ -240,7 +242,9 @@ fn children(pid: i32) -> Vec<i32> {
         match fs::read_to_string(task.path().join("children")) {
             Ok(text) => found.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok())),
             Err(_) if !Path::new("/proc/self/task").join(own_pid().to_string()).join("children").exists() => {
-                return processes().filter(|child| stat(*child).is_some_and(|(_, parent)| parent == pid)).collect();
+                return processes()
+                    .filter(|child| stat(*child).is_some_and(|(_, parent)| parent == pid))
+                    .collect();
             }
             // The thread has ended.
             Err(_) => {}

@@ -75,7 +75,8 @@ fn without_non_finite(text: &str) -> String {
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
         if !in_string
-            && let Some(token) = ["-Infinity", "Infinity", "NaN"].into_iter().find(|token| rest.starts_with(token))
+            && let Some(token) =
+                ["-Infinity", "Infinity", "NaN"].into_iter().find(|token| rest.starts_with(token))
         {
             out.push_str("null");
             rest = &rest[token.len()..];
@@ -211,7 +212,8 @@ mod tests {
 
     #[test]
     fn lines_need_no_epoch_and_numbers_that_json_has_not_are_null() {
-        let line = read(br#"{"type":"report","step":3,"metrics":{"a":NaN,"b":-Infinity,"NaN\"":1,"c":"nan"}}"#);
+        let line =
+            read(br#"{"type":"report","step":3,"metrics":{"a":NaN,"b":-Infinity,"NaN\"":1,"c":"nan"}}"#);
         let Ok(Line::Report { step, metrics, .. }) = line else { panic!("{line:?}") };
         assert_eq!(step, json!(3));
         assert_eq!(Value::Object(metrics), json!({"a": null, "b": null, "NaN\"": 1, "c": "nan"}));
@@ -222,7 +224,9 @@ mod tests {
 
     #[test]
     fn what_is_no_line_is_said_without_control_characters() {
-        for line in [&b"hello\x1b[31m"[..], b"[]", b"{\"type\":\"x\"}", b"\xff\xfe", b"{\"type\":\"report\"}", b"NaN"] {
+        for line in
+            [&b"hello\x1b[31m"[..], b"[]", b"{\"type\":\"x\"}", b"\xff\xfe", b"{\"type\":\"report\"}", b"NaN"]
+        {
             let error = read(line).unwrap_err();
             assert!(error.chars().all(|c| !c.is_control()), "{error}");
         }

@@ -258,10 +258,7 @@ mod tests {
             let pieces: Vec<&[u8]> = text.chunks(width).collect();
             let found = String::from_utf8(kept(60, &pieces)).unwrap();
             let note = "\n[spotsweep: 2940 bytes are left out here]\n";
-            assert_eq!(
-                found,
-                format!("000001002003004005006007008009{note}990991992993994995996997998999")
-            );
+            assert_eq!(found, format!("000001002003004005006007008009{note}990991992993994995996997998999"));
         }
     }
 

@@ -28,7 +28,8 @@ impl Pattern {
     /// # Errors
     /// What is wrong with it, for people.
     pub(crate) fn new(text: &str) -> Result<Self, String> {
-        let regex = RegexBuilder::new(text).size_limit(COMPILED_BYTES).build().map_err(|error| error.to_string())?;
+        let regex =
+            RegexBuilder::new(text).size_limit(COMPILED_BYTES).build().map_err(|error| error.to_string())?;
         let names: Vec<String> = regex.capture_names().flatten().map(ToOwned::to_owned).collect();
         let has = |name: &str| names.iter().any(|known| known == name);
         let (pairs, steps) = (has("name") && has("value"), has("step"));

@@ -126,7 +126,8 @@ impl Program {
             both.read_write(true);
             Ok((both.open_receiver(home.to_agent())?, both.open_sender(home.from_agent())?))
         };
-        let (receiver, to_program) = opened().map_err(|error| storage("its named pipes cannot be opened", error))?;
+        let (receiver, to_program) =
+            opened().map_err(|error| storage("its named pipes cannot be opened", error))?;
         let memory = OomWatch::start();
         let running = Running::one();
         let (child, pipe) = spawn(&home)?;
@@ -240,7 +241,12 @@ impl Program {
         match packed {
             Ok(Packed { files, digest }) => {
                 self.digest = Some(digest);
-                self.say_to_agent(FromTrainer::Checkpoint { epoch: self.epoch, files, last, held_up_s: None });
+                self.say_to_agent(FromTrainer::Checkpoint {
+                    epoch: self.epoch,
+                    files,
+                    last,
+                    held_up_s: None,
+                });
             }
             Err(error) => self.tale.warn(format!("the checkpoint of step {step} is left out: {error}")),
         }
@@ -327,7 +333,7 @@ impl Program {
         self.kill_at = None;
         if self.told.is_none() && !self.stopping {
             let limit = self.limits.time_s.unwrap_or_default();
-            self.fail(FailureKind::Config, format!("it ran for longer than limits.time allows, {limit} s"));
+            self.fail(FailureKind::Config, format!("it ran for longer than limits.time_s allows, {limit} s"));
         }
         self.kill();
     }
@@ -381,7 +387,9 @@ impl Program {
         self.tell_warnings();
         let (untold, not_finite) = (self.tale.untold(), self.tale.not_finite());
         if untold + not_finite > 0 {
-            self.output.note(&format!("{untold} more warnings; {not_finite} values that are not finite were left out"));
+            self.output.note(&format!(
+                "{untold} more warnings; {not_finite} values that are not finite were left out"
+            ));
         }
         self.running = None;
         self.over = true;
@@ -396,7 +404,9 @@ impl Program {
         let failed = |reason, message| FromTrainer::Failed { epoch, step, reason, message };
         let end = match (self.failed.take(), self.told.take()) {
             (Some(Passed { kind, message }), _) => Some(failed(kind, self.with_last_lines(&message))),
-            (None, Some(Told::Failed { kind, message })) => Some(failed(kind, self.with_last_lines(&message))),
+            (None, Some(Told::Failed { kind, message })) => {
+                Some(failed(kind, self.with_last_lines(&message)))
+            }
             (None, Some(Told::Done)) => Some(self.done()),
             (None, Some(Told::Stopped)) => Some(FromTrainer::Stopped { epoch, step }),
             (None, None) if self.stopping => Some(FromTrainer::Stopped { epoch, step }),
@@ -436,7 +446,11 @@ impl Program {
 
     fn with_last_lines(&self, message: &str) -> String {
         let lines = self.output.last_lines();
-        if lines.is_empty() { message.to_owned() } else { format!("{message}; its last lines were:\n{lines}") }
+        if lines.is_empty() {
+            message.to_owned()
+        } else {
+            format!("{message}; its last lines were:\n{lines}")
+        }
     }
 
     fn ask_for_checkpoint(&mut self) {
@@ -489,7 +503,8 @@ impl Carrier for Program {
         match message {
             ToTrainer::Stop { epoch: _, checkpoint } => {
                 if !std::mem::replace(&mut self.stopping, true) {
-                    let grace = Duration::try_from_secs_f64(self.limits.grace_s).unwrap_or(LONGEST).min(LONGEST);
+                    let grace =
+                        Duration::try_from_secs_f64(self.limits.grace_s).unwrap_or(LONGEST).min(LONGEST);
                     self.kill_by(Instant::now() + grace);
                     fs::write(self.home.stop(), b"")?;
                     self.write(if *checkpoint {

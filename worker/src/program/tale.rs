@@ -24,7 +24,11 @@ pub(crate) enum Heard {
     Nothing,
     Say(FromTrainer),
     /// A checkpoint lies in this folder.
-    Pack { step: u64, folder: PathBuf, last: bool },
+    Pack {
+        step: u64,
+        folder: PathBuf,
+        last: bool,
+    },
     /// It says how it ends; it is about to exit.
     End(Told),
 }
@@ -116,12 +120,16 @@ impl Tale {
 
     /// A line was no message; an error once there were too many.
     pub(crate) fn garbage(&mut self, what: &str) -> Result<(), String> {
-        self.warn(format!("a line that it wrote into SPOTSWEEP_TO_AGENT is no message and is left out: {what}"));
+        self.warn(format!(
+            "a line that it wrote into SPOTSWEEP_TO_AGENT is no message and is left out: {what}"
+        ));
         self.garbage += 1;
         if self.garbage < GARBAGE_LINES {
             return Ok(());
         }
-        Err(format!("it wrote {GARBAGE_LINES} lines into SPOTSWEEP_TO_AGENT that are no messages, last {what}"))
+        Err(format!(
+            "it wrote {GARBAGE_LINES} lines into SPOTSWEEP_TO_AGENT that are no messages, last {what}"
+        ))
     }
 
     /// What it must have said before anything else.
@@ -144,7 +152,8 @@ impl Tale {
         Ok(match line {
             Line::Started { step, total_steps } => {
                 step.as_ref().map(step_of).transpose()?;
-                let total_steps = total_steps.as_ref().filter(|total| !total.is_null()).map(step_of).transpose()?;
+                let total_steps =
+                    total_steps.as_ref().filter(|total| !total.is_null()).map(step_of).transpose()?;
                 self.start(total_steps).map_or(Heard::Nothing, Heard::Say)
             }
             Line::Report { step, data_epoch, metrics } => {
@@ -155,7 +164,9 @@ impl Tale {
                 let step = step_of(&step)?;
                 if step < self.saved.unwrap_or(self.first_step) {
                     let before = self.saved.unwrap_or(self.first_step);
-                    self.warn(format!("a checkpoint of step {step} is left out: there is one of step {before}"));
+                    self.warn(format!(
+                        "a checkpoint of step {step} is left out: there is one of step {before}"
+                    ));
                     return Ok(Heard::Nothing);
                 }
                 self.saved = Some(step);
@@ -204,7 +215,9 @@ impl Tale {
         for (name, value) in metrics {
             if kept.len() >= METRICS_PER_REPORT {
                 let more = metrics.len();
-                self.warn(format!("a report has {more} metrics; those beyond {METRICS_PER_REPORT} are left out"));
+                self.warn(format!(
+                    "a report has {more} metrics; those beyond {METRICS_PER_REPORT} are left out"
+                ));
                 break;
             }
             let number = match number(value) {
@@ -224,7 +237,9 @@ impl Tale {
                     continue;
                 }
                 if self.latest.len() >= METRICS_PER_TRIAL {
-                    self.warn(format!("there are more than {METRICS_PER_TRIAL} metrics; others are left out"));
+                    self.warn(format!(
+                        "there are more than {METRICS_PER_TRIAL} metrics; others are left out"
+                    ));
                     continue;
                 }
             }
@@ -276,8 +291,14 @@ fn number(value: &Value) -> Number {
 
 /// A step: a whole number, also one that is written as a float.
 fn step_of(value: &Value) -> Result<u64, String> {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be whole and within the limit")]
-    let whole = |step: f64| (step >= 0.0 && step.fract() == 0.0 && step <= STEPS_PER_TRIAL as f64).then_some(step as u64);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to be whole and within the limit"
+    )]
+    let whole = |step: f64| {
+        (step >= 0.0 && step.fract() == 0.0 && step <= STEPS_PER_TRIAL as f64).then_some(step as u64)
+    };
     let step = value.as_u64().or_else(|| value.as_f64().and_then(whole));
     step.filter(|step| *step <= STEPS_PER_TRIAL)
         .ok_or_else(|| format!("{} is no step: 0 to {STEPS_PER_TRIAL}", excerpt(value)))
@@ -318,7 +339,8 @@ mod tests {
     #[test]
     fn values_that_are_no_numbers_are_left_out_and_warned_of_or_counted() {
         let mut tale = Tale::new(Epoch(1), 0);
-        let metrics = json!({"a": 1, "b": null, "c": "-inf", "d": "good", "e": {"f": 1}, "g": true, "h i": 2});
+        let metrics =
+            json!({"a": 1, "b": null, "c": "-inf", "d": "good", "e": {"f": 1}, "g": true, "h i": 2});
         let said = hear(&mut tale, &json!({"type": "report", "step": 1, "metrics": metrics}));
         assert_eq!(reported(said).1, json!({"a": 1.0, "g": 1.0}));
         assert_eq!(tale.not_finite(), 2);

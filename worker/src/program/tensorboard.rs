@@ -139,7 +139,10 @@ fn list(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) {
         let Ok(kind) = entry.file_type() else { continue };
         if kind.is_dir() && depth < DEPTH {
             list(&entry.path(), depth + 1, files);
-        } else if kind.is_file() && entry.file_name().to_string_lossy().contains("tfevents") && files.len() < 4 * FILES {
+        } else if kind.is_file()
+            && entry.file_name().to_string_lossy().contains("tfevents")
+            && files.len() < 4 * FILES
+        {
             files.push(entry.path());
         }
     }
@@ -158,7 +161,9 @@ fn records(bytes: &[u8], mut each: impl FnMut(&[u8])) -> (usize, Option<String>)
     let mut used = 0;
     loop {
         let rest = &bytes[used..];
-        let (Some(length), Some(sum)) = (rest.first_chunk::<8>(), rest.get(8..12)) else { return (used, None) };
+        let (Some(length), Some(sum)) = (rest.first_chunk::<8>(), rest.get(8..12)) else {
+            return (used, None);
+        };
         if masked(length) != u32::from_le_bytes([sum[0], sum[1], sum[2], sum[3]]) {
             return (used, Some("a record's length is damaged".to_owned()));
         }
@@ -166,7 +171,8 @@ fn records(bytes: &[u8], mut each: impl FnMut(&[u8])) -> (usize, Option<String>)
         if length > RECORD_BYTES {
             return (used, Some(format!("a record is longer than {RECORD_BYTES} bytes")));
         }
-        let (Some(data), Some(sum)) = (rest.get(12..12 + length), rest.get(12 + length..FRAME + length)) else {
+        let (Some(data), Some(sum)) = (rest.get(12..12 + length), rest.get(12 + length..FRAME + length))
+        else {
             return (used, None);
         };
         if masked(data) != u32::from_le_bytes([sum[0], sum[1], sum[2], sum[3]]) {
@@ -216,12 +222,23 @@ mod tests {
     fn scalars_of_both_forms_are_read_as_the_files_grow() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("validation")).unwrap();
-        let (one, two) = (folder.path().join("events.out.tfevents.1"), folder.path().join("validation/x.tfevents.2"));
-        let tensor = |dtype, content: &[u8]| Tensor { dtype, content: content.to_vec(), floats: vec![], doubles: vec![] };
-        let double = Scalar { tag: "loss".into(), simple_value: None, tensor: Some(tensor(2, &0.25_f64.to_le_bytes())) };
+        let (one, two) =
+            (folder.path().join("events.out.tfevents.1"), folder.path().join("validation/x.tfevents.2"));
+        let tensor = |dtype, content: &[u8]| Tensor {
+            dtype,
+            content: content.to_vec(),
+            floats: vec![],
+            doubles: vec![],
+        };
+        let double = Scalar {
+            tag: "loss".into(),
+            simple_value: None,
+            tensor: Some(tensor(2, &0.25_f64.to_le_bytes())),
+        };
         let picture = Scalar { tag: "picture".into(), simple_value: None, tensor: Some(tensor(7, b"x")) };
         fs::write(&two, event(1, vec![double, picture])).unwrap();
-        let whole = [event(1, vec![simple("loss", 0.1)]), event(2, vec![simple("my loss", f32::NAN)])].concat();
+        let whole =
+            [event(1, vec![simple("loss", 0.1)]), event(2, vec![simple("my loss", f32::NAN)])].concat();
         fs::write(&one, &whole[..whole.len() - 3]).unwrap();
         let mut files = EventFiles::below(folder.path().to_owned());
         let (found, warnings, more) = files.look();

@@ -38,7 +38,11 @@ fn gpu(line: &str) -> Option<FoundDevice> {
     let (index, model, mebibytes) = (fields.next()?, fields.next()?, fields.next()?);
     let index: u16 = index.parse().ok()?;
     let name = DeviceName::new(&format!("cuda:{index}")).ok()?;
-    Some(FoundDevice { name, model: model.to_owned(), memory_bytes: mebibytes.parse::<u64>().unwrap_or(0) << 20 })
+    Some(FoundDevice {
+        name,
+        model: model.to_owned(),
+        memory_bytes: mebibytes.parse::<u64>().unwrap_or(0) << 20,
+    })
 }
 
 #[cfg(test)]

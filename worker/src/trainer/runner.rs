@@ -64,14 +64,13 @@ pub(crate) async fn start(
 ) -> Result<(Process, ReadyTrainer), TrainerError> {
     let name = program.display().to_string();
     let not_ready = |reason: String| TrainerError::NotReady { program: name.clone(), reason };
-    let mut process =
-        Process::start(program, &settings.environment).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => TrainerError::Missing {
-                path: name.clone(),
-                hint: "build it with `make build`, or name another one with --trainer".to_owned(),
-            },
-            _ => not_ready(error.to_string()),
-        })?;
+    let mut process = Process::start(program, &settings.environment).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => TrainerError::Missing {
+            path: name.clone(),
+            hint: "build it with `make build`, or name another one with --trainer".to_owned(),
+        },
+        _ => not_ready(error.to_string()),
+    })?;
     match timeout(READY_LIMIT, process.next()).await {
         Ok(Ok(Some(FromTrainer::Ready { protocol, trainer, libtorch, devices }))) => {
             if protocol != PROTOCOL_VERSION {
@@ -346,7 +345,15 @@ impl Runner {
             Ok(prepared) => prepared,
             Err(Unprepared { kind, message }) => return End::Healthy(failed(first_step, kind, &message)),
         };
-        let job = program::Job { attempt, section, folder, scratch: &scratch, store, resume, settings: &self.settings };
+        let job = program::Job {
+            attempt,
+            section,
+            folder,
+            scratch: &scratch,
+            store,
+            resume,
+            settings: &self.settings,
+        };
         match job.run(&mut self.commands, &self.events).await {
             Ok(end) => end,
             Err((kind, message)) => End::Healthy(failed(first_step, kind, &message)),
@@ -512,8 +519,7 @@ async fn stored_state(
     ahead: &Ahead,
     folder: &Path,
 ) -> Result<(Arc<CheckpointStore>, Option<CheckpointFiles>), Unprepared> {
-    let store =
-        store.map_err(|error| Unprepared { kind: error.kind(), message: describe(&error) })?;
+    let store = store.map_err(|error| Unprepared { kind: error.kind(), message: describe(&error) })?;
     let resume = match &attempt.resume {
         Some(checkpoint) => Some(match ahead.take(checkpoint, folder).await {
             Some(files) => files,

@@ -122,8 +122,7 @@ impl State {
             let demand = Demand { lane: kind, ..wanted };
             let fitting = self.workers.iter().filter(|(id, worker)| {
                 let mut devices = worker.devices.iter().map(|slot| &slot.device);
-                self.takes_leases(**id, worker)
-                    && devices.any(|device| fits(demand, worker, device))
+                self.takes_leases(**id, worker) && devices.any(|device| fits(demand, worker, device))
             });
             fitting.count() >= min
         })

@@ -74,7 +74,14 @@ pub(crate) fn hello(name: &str, devices: Vec<Device>) -> Hello {
     let incarnation =
         Incarnation(u128::from_le_bytes(Digest::of(name.as_bytes()).0[..16].try_into().unwrap()));
     let machine = Machine::default();
-    Hello { name: WorkerName::new(name).unwrap(), incarnation, devices, machine, held: Vec::new(), programs_only: false }
+    Hello {
+        name: WorkerName::new(name).unwrap(),
+        incarnation,
+        devices,
+        machine,
+        held: Vec::new(),
+        programs_only: false,
+    }
 }
 
 /// A lease as its worker knows it.

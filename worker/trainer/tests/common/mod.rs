@@ -132,9 +132,11 @@ pub struct Finish {
 
 pub fn finish(lines: &[FromTrainer]) -> Finish {
     match lines.last() {
-        Some(FromTrainer::Done { step, metrics, weights_digest, .. }) => {
-            Finish { step: *step, metrics: untimed(metrics), weights_digest: weights_digest.expect("weights") }
-        }
+        Some(FromTrainer::Done { step, metrics, weights_digest, .. }) => Finish {
+            step: *step,
+            metrics: untimed(metrics),
+            weights_digest: weights_digest.expect("weights"),
+        },
         other => panic!("not done: {other:?}"),
     }
 }
