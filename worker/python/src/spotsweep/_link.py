@@ -67,6 +67,8 @@ class Link:
         self._asked = False
         self._terminated = False
         self._handles_sigterm = False
+        # What was blocked before a fork, by thread.
+        self._masks: Dict[int, Any] = {}
         # A line of the agent, or nothing yet.
         self._stop: Optional[Dict[str, Any]] = None
         self._checkpoint_wanted = False
@@ -218,6 +220,17 @@ class Link:
     def _on_sigterm(self, _signal: int, _frame: Any) -> None:
         self._terminated = True
 
+    def before_fork(self) -> None:
+        """SIGTERM waits until the child has left the group."""
+        if inside() and self.speaks():
+            self._masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def after_fork_in_parent(self) -> None:
+        """SIGTERM arrives again."""
+        mask = self._masks.pop(threading.get_ident(), None)
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
     def after_fork(self) -> None:
         """In the child: it is silent, SIGTERM ends it, and the agent's SIGTERM does not reach it.
 
@@ -225,7 +238,7 @@ class Link:
         error in the process that wants to finish its step; so they leave the group. They end with their parent, and what
         does not is found by the agent all the same.
         """
-        handled, spoke = self._handles_sigterm, self.speaks()
+        handled, mask = self._handles_sigterm, self._masks.get(threading.get_ident())
         fds = [fd for fd in (self._write_fd, self._read_fd) if fd is not None]
         self.__init__()  # type: ignore[misc]
         self._speaker = False
@@ -233,8 +246,13 @@ class Link:
             os.close(fd)
         if handled:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        if spoke:
+        if mask is not None:
             leave_group()
+            waiting = signal.sigtimedwait({signal.SIGTERM}, 0) if hasattr(signal, "sigtimedwait") else None
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            # One that was for the group is dropped; one of the parent's is for this child.
+            if waiting is not None and waiting.si_pid == os.getppid():
+                os.kill(os.getpid(), signal.SIGTERM)
 
 
 def leave_group() -> None:
@@ -274,7 +292,9 @@ if _is_child_of_multiprocessing():
     # Started afresh ("spawn"), it has imported this package itself.
     leave_group()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=link.after_fork)
+    os.register_at_fork(
+        before=link.before_fork, after_in_parent=link.after_fork_in_parent, after_in_child=link.after_fork
+    )
 
 
 def speak_from_here() -> None:
