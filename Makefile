@@ -75,6 +75,7 @@ advisories: ## known vulnerabilities of the dependencies
 test-python:
 	@$(PYTHON) -m unittest discover -s .ci
 	@$(PYTHON) -m unittest discover -s deploy/libtorch/tests
+	@$(PYTHON) -m unittest discover -s worker/python/tests -t worker/python
 
 # The programs first: the end-to-end tests run them, and the tests of training read Fashion-MNIST.
 .PHONY: test-rust

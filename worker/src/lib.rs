@@ -23,6 +23,7 @@ mod machine;
 mod notice;
 mod pace;
 mod program;
+mod python;
 mod reports;
 mod scratch;
 mod session;

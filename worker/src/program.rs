@@ -62,7 +62,8 @@ impl Job<'_> {
         if let Some(code) = self.section.code {
             code::unpack(&self.store, code, self.scratch, self.folder.join("work")).await?;
         }
-        let home = Home::make(self.folder, self.attempt, self.section, self.resume.as_ref())?;
+        let mut home = Home::make(self.folder, self.attempt, self.section, self.resume.as_ref())?;
+        home.put_python(self.scratch.path(), self.section)?;
         Program::start(home, self.attempt, self.section)
     }
 

@@ -8,7 +8,11 @@
 //! ```
 
 use super::checkpoint;
-use crate::{attempt::Attempt, interval};
+use crate::{
+    attempt::Attempt,
+    interval,
+    python::{PYTHONPATH, PythonPackage},
+};
 use nix::{sys::stat::Mode, unistd::mkfifo};
 use serde_json::{Map, Value, json};
 use spotsweep_proto::{
@@ -169,6 +173,14 @@ impl Home {
         let cuda = attempt.device.as_str().strip_prefix("cuda:").unwrap_or_default();
         own("CUDA_VISIBLE_DEVICES", cuda.into());
         all
+    }
+
+    /// Puts the Python package, which lies below `base`, on the path of every Python that the program starts.
+    pub(crate) fn put_python(&mut self, base: &Path, section: &ProgramSection) -> Result<(), Unready> {
+        let package = PythonPackage::install(base).map_err(|error| Unready::storage("the Python package", &error))?;
+        let own = section.environment.get(PYTHONPATH).map(OsString::from).or_else(|| std::env::var_os(PYTHONPATH));
+        self.environment.push((PYTHONPATH.into(), package.path(section.compat, own.as_deref())));
+        Ok(())
     }
 
     /// The executable: one that is named with a folder lies in the working folder, others are looked for in PATH.

@@ -1,0 +1,27 @@
+//! The sweeps that people start their own Python programs from are right.
+
+use spotsweep_proto::{program::Compat, spec};
+
+#[test]
+fn the_example_of_a_python_program_is_right() {
+    let source = include_bytes!("../../examples/own-python/sweep.yaml");
+    let spec = spec::parse(source, "sweep.yaml").unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!((spec.name.as_str(), spec.trials()), ("own-python", 6));
+    assert_eq!(spec.program.unwrap().program.as_deref(), Some("train.py"));
+}
+
+#[test]
+fn every_sweep_in_the_documentation_of_own_models_is_right() {
+    let text = include_str!("../../docs/own-models.md");
+    let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let specs: Vec<_> = blocks
+        .map(|block| {
+            spec::parse(block.as_bytes(), "own-models.md").unwrap_or_else(|errors| panic!("{errors}"))
+        })
+        .collect();
+    assert!(
+        specs
+            .iter()
+            .any(|spec| spec.program.as_ref().is_some_and(|program| program.compat == Some(Compat::Wandb)))
+    );
+}
