@@ -21,6 +21,7 @@ mod parameters;
 mod parse;
 mod section;
 mod sections;
+pub mod sinks;
 pub mod space;
 mod summary;
 mod yaml;
@@ -28,6 +29,7 @@ mod yaml;
 pub use added::data_asked_for;
 pub use diagnostic::{Diagnostic, Diagnostics, Place};
 pub use parse::{parse, parse_with};
+use sinks::Sink;
 use space::Space;
 pub use summary::{ParameterSummary, Summary, TrialSummary};
 
@@ -59,6 +61,9 @@ pub struct SweepSpec {
     /// The program that trains; without one it is a model of the catalogue, as `train` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<ProgramSection>,
+    /// Where else its trials and points go while it runs, at most [`crate::limits::SINKS_PER_SWEEP`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sinks: Vec<Sink>,
 }
 
 /// How trials are chosen.

@@ -5,6 +5,7 @@ use super::{
     diagnostic::{Report, Span},
     parameters::{self, ParameterPlace},
     section::{Section, quoted},
+    sinks,
     space::Space,
     yaml::{Node, Value},
 };
@@ -44,6 +45,7 @@ const KEYS: &[&str] = &[
     "checkpoint",
     "retry",
     "priority",
+    "sinks",
 ];
 const TRAIN_KEYS: &[&str] = &["model", "data", "epochs", "steps", "seed", "threads", "shards", "exact"];
 
@@ -98,6 +100,7 @@ pub(super) fn read(
             .and_then(|p| i32::try_from(p).ok())
             .unwrap_or(0),
         program: None,
+        sinks: section("sinks").map_or_else(Vec::new, |node| sinks::read(node, report)),
     };
     let workers = spec.resources.workers;
     if workers.max > spec.train.shards
