@@ -65,12 +65,12 @@ fn run_of(runs: &[FakeRun], trial: u32) -> &FakeRun {
     run
 }
 
-/// The one file in a folder.
-fn only_file(folder: &Path) -> Vec<u8> {
-    let mut files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let (first, none) = (files.next().expect("a file"), files.next());
+/// The one file in a folder, once it is there.
+fn only_file(folder: &Path) -> Option<Vec<u8>> {
+    let mut files = std::fs::read_dir(folder).ok()?.map(|entry| entry.unwrap().path());
+    let (first, none) = (files.next()?, files.next());
     assert!(none.is_none(), "{none:?} beside {first:?}");
-    std::fs::read(first).unwrap()
+    Some(std::fs::read(first).unwrap())
 }
 
 /// Waits until the sinks have nothing left to deliver.
@@ -113,8 +113,8 @@ fn every_point_is_in_every_sink_once_whatever_is_killed_and_whatever_the_server_
         assert_eq!(run.tags["spotsweep.state"], "completed");
         assert!(run.params.contains_key("learning_rate") && run.params.contains_key("momentum"));
         wait::until("the file has its end", || {
-            let live = only_file(&folder.join(trial.to_string()));
-            (live == only_file(&to.join(trial.to_string()))).then_some(())
+            let exported = only_file(&to.join(trial.to_string())).expect("an export");
+            (only_file(&folder.join(trial.to_string())) == Some(exported)).then_some(())
         });
     }
     // What is delivered is asked no more, and stays as it is.

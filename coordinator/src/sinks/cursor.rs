@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     fs, io,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -52,6 +53,19 @@ impl Cursor {
     /// Whether that trial is delivered for good.
     pub(super) fn has(&self, number: u32) -> bool {
         self.done.range(..=number).next_back().is_some_and(|(_, last)| *last >= number)
+    }
+
+    /// The numbers below `until` of which that is not so.
+    pub(super) fn gaps(&self, until: u32) -> Vec<Range<u32>> {
+        let mut gaps = Vec::new();
+        let mut from = 0;
+        for (&first, &last) in self.done.range(..until) {
+            gaps.push(from..first);
+            from = last.saturating_add(1);
+        }
+        gaps.push(from..until);
+        gaps.retain(|gap| !gap.is_empty());
+        gaps
     }
 
     /// How many are.
@@ -125,6 +139,9 @@ mod tests {
         assert_eq!(back.count(), 8);
         let has: Vec<u32> = (0..12).filter(|number| back.has(*number)).collect();
         assert_eq!(has, [0, 1, 2, 3, 5, 7, 8, 9]);
+        assert_eq!(back.gaps(12), [4..5, 6..7, 10..12]);
+        assert_eq!(back.gaps(8), [4..5, 6..7]);
+        assert_eq!(Cursor::read(file.clone(), "b".to_owned()).gaps(2), [0..2]);
         assert_eq!(Cursor::read(file.clone(), "b".to_owned()).count(), 0);
         fs::write(&file, "{\"of\":\"a\",\"done\":[[0").unwrap();
         assert_eq!(Cursor::read(file, "a".to_owned()).count(), 0, "damaged is as if it were not there");

@@ -187,22 +187,21 @@ impl Work {
     /// Delivers what is new; true once nothing can come any more.
     async fn pass(&mut self) -> Result<bool, Problem> {
         let id = self.key.0;
-        let sweep = self.queries.ask(move |engine| engine.sweep(id)).await?;
-        let sweep = sweep.ok_or_else(|| Problem::new(Code::Internal, "a sweep is gone"))?;
-        let mut from = 0;
+        let found = self.queries.ask(move |engine| Some((engine.sweep(id)?, engine.opened(id)?))).await?;
+        let (sweep, opened) = found.ok_or_else(|| Problem::new(Code::Internal, "a sweep is gone"))?;
+        // Those that wait for their first lease have nothing to tell, and may be millions.
+        let until = if sweep.state.is_final() { sweep.trials } else { opened };
+        let looks = self.cursor.gaps(until).into_iter().flat_map(|gap| {
+            let starts = gap.clone().step_by(TRIALS_PER_LOOK as usize);
+            starts.map(move |from| from..(from + TRIALS_PER_LOOK).min(gap.end))
+        });
         let mut changed: Vec<(u32, TrialBrief)> = Vec::new();
-        while from < sweep.trials {
-            let until = (from + TRIALS_PER_LOOK).min(sweep.trials);
-            let open: Vec<u32> = (from..until).filter(|number| !self.cursor.has(*number)).collect();
-            from = until;
-            if open.is_empty() {
-                continue;
-            }
+        for open in looks.collect::<Vec<_>>() {
             let look = move |engine: &Engine| -> Vec<(u32, TrialBrief)> {
                 let brief = |number| Some((number, engine.trial_brief(TrialRef { sweep: id, number })?));
                 // One that waits for its first attempt has nothing to tell.
                 let tells = |(_, brief): &(u32, TrialBrief)| brief.attempts > 0 || brief.state.is_final();
-                open.into_iter().filter_map(brief).filter(tells).collect()
+                open.filter_map(brief).filter(tells).collect()
             };
             let briefs = self.queries.ask(look).await?;
             changed.extend(briefs.into_iter().filter(|(n, brief)| self.delivered.get(n) != Some(brief)));
