@@ -12,6 +12,7 @@ use crate::{
     http::{self, HttpAddress, api::Api},
     objects::Objects,
     queries::{Queries, board::Boards},
+    sinks::{self, Places},
     store::{self, DATABASE_FILE, FolderLock, History, OBJECTS_FOLDER, OpenReport, StoreOptions},
 };
 use spotsweep_engine::Config;
@@ -23,12 +24,14 @@ use std::{
 };
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
 
 /// Seconds between two ticks of the engine.
 const TICK_S: f64 = 0.25;
+/// How long sinks may take to deliver what they have not yet, once the coordinator goes down.
+const SINKS_LIMIT: Duration = Duration::from_secs(10);
 /// How long calls may take to end once the coordinator goes down.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
@@ -40,6 +43,7 @@ pub struct Coordinator {
     handle: Handle,
     objects: Objects,
     data_store: Option<String>,
+    sinks: Places,
     deletions: mpsc::UnboundedReceiver<Vec<spotsweep_proto::digest::Digest>>,
     /// What opening the folder found.
     pub report: OpenReport,
@@ -76,6 +80,7 @@ impl Coordinator {
             handle,
             objects,
             data_store: None,
+            sinks: Places::new(dir, None),
             deletions: deleted,
             report: opened.report,
         })
@@ -85,6 +90,13 @@ impl Coordinator {
     #[must_use]
     pub fn with_data_store(self, place: String) -> Self {
         Self { data_store: Some(place), ..self }
+    }
+
+    /// The same with the folders of sinks below `folder`.
+    #[must_use]
+    pub fn with_sinks(self, folder: &Path) -> Self {
+        let sinks = Places::new(&self.dir, Some(folder));
+        Self { sinks, ..self }
     }
 
     /// Serves on `listen`, which must be on loopback: connections are not authenticated yet. The web page and its API
@@ -140,6 +152,8 @@ impl Coordinator {
                 let _stop = page_stopped.await;
             }));
         }
+        let (sinks_end, ends) = watch::channel(false);
+        let sinks = tokio::spawn(sinks::serve(queries.clone(), self.sinks, ends));
         let (objects, mut deletions) = (self.objects.clone(), self.deletions);
         tokio::spawn(async move {
             while let Some(digests) = deletions.recv().await {
@@ -156,6 +170,8 @@ impl Coordinator {
             driver,
             services,
             page_services,
+            sinks,
+            sinks_end,
             stop,
             page_stop,
             _lock: self.lock,
@@ -187,6 +203,8 @@ pub struct Running {
     driver: oneshot::Receiver<Result<(), DriverError>>,
     services: JoinHandle<Result<(), tonic::transport::Error>>,
     page_services: JoinHandle<()>,
+    sinks: JoinHandle<()>,
+    sinks_end: watch::Sender<bool>,
     stop: oneshot::Sender<()>,
     page_stop: oneshot::Sender<()>,
     _lock: FolderLock,
@@ -206,10 +224,12 @@ impl Running {
                 (&mut self.driver).await
             }
             () = until => {
+                self.end_sinks().await;
                 self.handle.shutdown().await;
                 (&mut self.driver).await
             }
         };
+        self.sinks.abort();
         // The streams of agents and watchers have ended with the driver; other calls may take a moment.
         let _gone = self.stop.send(());
         let _gone = self.page_stop.send(());
@@ -226,6 +246,16 @@ impl Running {
             Ok(Err(DriverError::Journal(error))) => Err(error.into()),
             Ok(Err(DriverError::WriterGone)) => Err(Problem::internal(&DriverError::WriterGone)),
             Err(_) => Err(Problem::new(Code::Internal, "the driver ended without a word")),
+        }
+    }
+
+    /// Lets the sinks deliver what is there. What they do not get to they deliver after the next start.
+    async fn end_sinks(&mut self) {
+        let _gone = self.sinks_end.send(true);
+        if tokio::time::timeout(SINKS_LIMIT, &mut self.sinks).await.is_err() {
+            tracing::warn!(
+                "sinks have not delivered everything; they go on with the next start on this folder"
+            );
         }
     }
 }

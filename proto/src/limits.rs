@@ -10,6 +10,8 @@ pub const SWEEP_FILE_DEPTH: usize = 32;
 pub const TRIALS_PER_SWEEP: u64 = 10_000_000;
 /// Most parameters that one sweep may name, nested ones counted.
 pub const PARAMETERS_PER_SWEEP: usize = 256;
+/// Most sinks of one sweep.
+pub const SINKS_PER_SWEEP: usize = 8;
 /// Most values that one parameter may list.
 pub const VALUES_PER_PARAMETER: usize = 100_000;
 /// Longest name of a sweep, parameter, metric, worker or data set, in bytes.

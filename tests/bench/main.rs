@@ -18,6 +18,7 @@ mod recovery;
 mod service;
 mod training;
 mod trials;
+mod watchers;
 mod web;
 
 use figures::Figures;
@@ -66,6 +67,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("web") {
         runtime.block_on(web::answers(scale, &mut figures))?;
+    }
+    if wanted("watchers") {
+        runtime.block_on(watchers::cost(scale, &mut figures))?;
     }
     if wanted("recovery") {
         recovery::recovery(scale, &runtime, &mut figures)?;

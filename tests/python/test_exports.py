@@ -63,6 +63,27 @@ def bits(value: Any) -> bytes:
 Curve = List[Tuple[int, bytes]]
 
 
+def ran(file: str, folder: str) -> Tuple[List[Dict[str, Any]], Dict[int, Dict[str, Curve]]]:
+    """Runs a sweep in a folder; gives what `results` and `metrics` print of it."""
+    spotsweep(
+        "run", file, "--workers", "2", "--dir", folder,
+        SPOTSWEEP_TRAINER=os.path.join(PROGRAMS, "stub-trainer"), SPOTSWEEP_STUB_FAULT="2:diverge@60",
+    )
+    results = lines(spotsweep("results", "--format", "json", "--dir", folder))
+    curves = {}
+    for trial in results:
+        curve: Dict[str, Curve] = {}
+        for point in lines(spotsweep("metrics", trial["trial"], "--format", "json", "--dir", folder)):
+            step = point.pop("step")
+            for name, value in point.items():
+                curve.setdefault(name, []).append((step, bits(value)))
+        curves[trial["number"]] = curve
+    assert [trial["number"] for trial in results] == [0, 1, 2, 3]
+    assert {trial["state"] for trial in results} == {"completed", "diverged"}, results
+    assert all(len(curves[trial]["val_loss"]) > 3 for trial in (0, 1, 3)), curves
+    return results, curves
+
+
 class Exports(unittest.TestCase):
     folder: str
     dir: str
@@ -78,22 +99,7 @@ class Exports(unittest.TestCase):
         with open(file, "w") as out:
             out.write(SWEEP)
         cls.dir = os.path.join(cls.folder, "dir")
-        spotsweep(
-            "run", file, "--workers", "2", "--dir", cls.dir,
-            SPOTSWEEP_TRAINER=os.path.join(PROGRAMS, "stub-trainer"), SPOTSWEEP_STUB_FAULT="2:diverge@60",
-        )
-        cls.results = lines(spotsweep("results", "--format", "json", "--dir", cls.dir))
-        cls.curves = {}
-        for trial in cls.results:
-            curve: Dict[str, Curve] = {}
-            for point in lines(spotsweep("metrics", trial["trial"], "--format", "json", "--dir", cls.dir)):
-                step = point.pop("step")
-                for name, value in point.items():
-                    curve.setdefault(name, []).append((step, bits(value)))
-            cls.curves[trial["number"]] = curve
-        assert [trial["number"] for trial in cls.results] == [0, 1, 2, 3]
-        assert {trial["state"] for trial in cls.results} == {"completed", "diverged"}, cls.results
-        assert all(len(cls.curves[trial]["val_loss"]) > 3 for trial in (0, 1, 3)), cls.curves
+        cls.results, cls.curves = ran(file, cls.dir)
 
     def export(self, kind: str) -> str:
         to = os.path.join(self.folder, kind)
@@ -168,11 +174,14 @@ class Exports(unittest.TestCase):
             self.assertEqual(trial["params"], expected["params"])
 
     def test_tensorboard_reads_every_scalar_and_the_hyperparameters(self) -> None:
+        self.compare_tensorboard(self.export("tensorboard"))
+
+    def compare_tensorboard(self, to: str) -> None:
+        """Whether the event files below `to` are the sweep."""
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
         from tensorboard.plugins.hparams import metadata
         from tensorboard.util.tensor_util import make_ndarray
 
-        to = self.export("tensorboard")
         for trial in self.results:
             accumulator = EventAccumulator(os.path.join(to, str(trial["number"])), size_guidance={"tensors": 0})
             accumulator.Reload()
@@ -193,12 +202,12 @@ class Exports(unittest.TestCase):
             self.assertEqual(told["learning_rate"].number_value, trial["params"]["learning_rate"])
             self.assertEqual(told["momentum"].number_value, trial["params"]["momentum"])
 
-    def compare_mlflow(self, uri: str) -> None:
+    def compare_mlflow(self, uri: str, name: str = "exported") -> None:
         """Whether the MLflow at `uri` has the sweep, each value once."""
         from mlflow.tracking import MlflowClient
 
         client = MlflowClient(tracking_uri=uri)
-        experiment = client.get_experiment_by_name("exported")
+        experiment = client.get_experiment_by_name(name)
         runs = client.search_runs([experiment.experiment_id])
         self.assertEqual(sorted(run.data.tags["spotsweep.number"] for run in runs), ["0", "1", "2", "3"])
         for run in runs:
@@ -238,6 +247,17 @@ class Exports(unittest.TestCase):
         for _ in range(2):
             self.tell(url)
             self.compare_mlflow(url)
+
+    def test_live_sinks_hold_what_is_printed_once_the_sweep_has_run(self) -> None:
+        # On files, a server keeps what it is told twice.
+        url = self.server(os.path.join(self.folder, "live-store"))
+        file = os.path.join(self.folder, "live.yaml")
+        with open(file, "w") as out:
+            out.write(SWEEP + "sinks: [{to: tensorboard, dir: runs}, {to: mlflow, url: '%s', experiment: live}]\n" % url)
+        folder = os.path.join(self.folder, "live")
+        self.results, self.curves = ran(file, folder)
+        self.compare_mlflow(url, "live")
+        self.compare_tensorboard(os.path.join(folder, "sinks", "runs", "exported"))
 
     def tell(self, url: str) -> None:
         spotsweep("export", "exported", "--as", "mlflow", "--to", url, "--dir", self.dir)

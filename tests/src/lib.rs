@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod fake_coordinator;
 pub mod fake_gang;
 pub mod fake_metadata;
+pub mod fake_mlflow;
 pub mod network;
 pub mod outcome;
 pub mod proxy;

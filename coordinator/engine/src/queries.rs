@@ -178,6 +178,12 @@ impl Engine {
         })
     }
 
+    /// The number from which on no trial of the sweep has had a lease.
+    #[must_use]
+    pub fn opened(&self, sweep: SweepId) -> Option<u32> {
+        self.state.sweep(sweep).map(|sweep| sweep.trials.len())
+    }
+
     /// The brief part of [`Self::trial`].
     #[must_use]
     pub fn trial_brief(&self, trial_ref: TrialRef) -> Option<TrialBrief> {

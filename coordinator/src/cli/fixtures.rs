@@ -21,6 +21,7 @@ pub(crate) fn summary() -> SweepSummary {
         stale_reports: 0,
         spec_digest: "ab".repeat(32),
         description: String::new(),
+        sink_problems: Vec::new(),
     }
 }
 

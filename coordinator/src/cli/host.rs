@@ -26,11 +26,16 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Opens `dir` and serves it on `listen`, and the web page at `page`.
+    /// Opens `dir` and serves it on `listen`, and the web page at `page`. Sinks write below `sinks`, if not below `dir`.
     ///
     /// # Errors
     /// If another coordinator has the folder, it is damaged, or an address cannot be had.
-    pub(crate) async fn open(dir: &Path, listen: SocketAddr, page: HttpAddress) -> Result<Self, Problem> {
+    pub(crate) async fn open(
+        dir: &Path,
+        listen: SocketAddr,
+        page: HttpAddress,
+        sinks: Option<&Path>,
+    ) -> Result<Self, Problem> {
         let owned = dir.to_owned();
         // Replaying a long journal takes seconds.
         let opened =
@@ -42,6 +47,10 @@ impl Host {
         let coordinator = match SetStore::place(None) {
             Ok(place) => coordinator.with_data_store(place),
             Err(_) => coordinator,
+        };
+        let coordinator = match sinks {
+            Some(folder) => coordinator.with_sinks(folder),
+            None => coordinator,
         };
         let running = coordinator.serve(listen, page).await?;
         let (url, page_url) = (running.url.clone(), running.page_url.clone());

@@ -45,6 +45,11 @@ pub(crate) async fn run(args: LsArgs) -> Outcome {
         Format::Csv => out.text(&rows::csv(&sweeps.iter().map(row).collect::<Vec<_>>())?)?,
     }
     out.flush()?;
+    for sweep in &sweeps {
+        for problem in &sweep.sink_problems {
+            super::out::warn(&format!("{}: {problem}", sweep.sweep));
+        }
+    }
     Ok(Ending::Well)
 }
 
@@ -95,6 +100,7 @@ pub(crate) fn row(summary: &SweepSummary) -> Row {
         .with("stale_reports", Field::Count(summary.stale_reports))
         .with("spec_digest", Field::text(&summary.spec_digest))
         .with("description", Field::text(&summary.description))
+        .with("sink_problems", Field::text(&summary.sink_problems.join("\n")))
 }
 
 /// Sweeps as a table.

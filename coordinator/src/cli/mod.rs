@@ -143,7 +143,8 @@ fn dispatch(command: Command) -> Outcome {
         Command::Top(args) => wait(top::run(args)),
         Command::Results(args) => wait(results::run(args)),
         Command::Metrics(args) => wait(metrics::run(args)),
-        Command::Export(args) => wait(export::run(args)),
+        // What reads, and what writes, have a thread each.
+        Command::Export(args) => wait_in_threads(export::run(args)),
         Command::Report(args) => wait(report::run(args)),
         Command::Explain(args) => wait(explain::run(args)),
         Command::Workers(args) => wait(workers::run(args)),

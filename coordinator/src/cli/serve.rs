@@ -28,6 +28,9 @@ pub(crate) struct ServeArgs {
     /// Where to listen
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7077", value_parser = http::address)]
     pub(crate) listen: SocketAddr,
+    /// Below which folder sinks of sweeps may write, instead of sinks/ in DIR
+    #[arg(long, value_name = "DIR")]
+    pub(crate) sinks: Option<PathBuf>,
     /// The web page.
     #[command(flatten)]
     pub(crate) http: HttpArgs,
@@ -40,7 +43,7 @@ pub(crate) struct ServeArgs {
 pub(crate) async fn run(args: ServeArgs) -> Outcome {
     host::log_to_stderr()?;
     let mut stop = Interrupts::listen()?;
-    let mut host = Host::open(&args.dir, args.listen, args.http.address()).await?;
+    let mut host = Host::open(&args.dir, args.listen, args.http.address(), args.sinks.as_deref()).await?;
     let mut data = Out::stdout();
     data.line(host.url())?;
     data.flush()?;

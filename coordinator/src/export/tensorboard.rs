@@ -5,6 +5,7 @@
 //! parameters are the session of the plugin `hparams`. The messages are those of TensorBoard's `event.proto`,
 //! `summary.proto`, `tensor.proto` and `plugins/hparams/plugin_data.proto`, with the fields that are written here.
 
+pub(crate) mod live;
 mod messages;
 
 use super::{EPOCH, Export, Subject, failed, final_name, params, point_name};
@@ -22,6 +23,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// The tag under which the plugin `hparams` keeps how a run began.
+const SESSION_START: &str = "_hparams_/session_start_info";
+/// The tag under which it keeps how a run ended.
+const SESSION_END: &str = "_hparams_/session_end_info";
 /// Bytes of the buffer of the one file that is open.
 const BUFFER: usize = 1 << 17;
 
@@ -43,7 +48,9 @@ impl TensorBoard {
     }
 
     fn close(&mut self) -> Result<(), Problem> {
-        self.current.take().map_or(Ok(()), Run::end)
+        let Some(mut run) = self.current.take() else { return Ok(()) };
+        run.finals()?;
+        run.end()
     }
 }
 
@@ -51,7 +58,12 @@ impl Export for TensorBoard {
     async fn trial(&mut self, trial: &Trial) -> Result<(), Problem> {
         self.close()?;
         let folder = self.folder.join(format!("{:0width$}", trial.number, width = self.digits));
-        self.current = Some(Run::begin(&folder, trial.clone(), self.begun_us)?);
+        std::fs::create_dir(&folder).map_err(|error| failed("make", &folder, &error))?;
+        let path = folder.join(format!("events.out.tfevents.{:010}.spotsweep", self.begun_us / 1_000_000));
+        let file = File::create(&path).map_err(|error| failed("write", &path, &error))?;
+        let mut run = Run::new(path, file, trial.clone(), self.begun_us);
+        run.begin(self.begun_us)?;
+        self.current = Some(run);
         Ok(())
     }
 
@@ -76,23 +88,26 @@ struct Run {
 }
 
 impl Run {
-    fn begin(folder: &Path, trial: Trial, begun_us: u64) -> Result<Self, Problem> {
-        std::fs::create_dir(folder).map_err(|error| failed("make", folder, &error))?;
-        let path = folder.join(format!("events.out.tfevents.{:010}.spotsweep", begun_us / 1_000_000));
-        let file = File::create(&path).map_err(|error| failed("write", &path, &error))?;
+    fn new(path: PathBuf, file: File, trial: Trial, begun_us: u64) -> Self {
         let file = BufWriter::with_capacity(BUFFER, file);
-        let mut run = Self { path, file, trial, told: HashSet::new(), last_us: begun_us };
-        run.event(Event {
+        Self { path, file, trial, told: HashSet::new(), last_us: begun_us }
+    }
+
+    /// What stands in front of the points.
+    fn begin(&mut self, begun_us: u64) -> Result<(), Problem> {
+        self.event(Event {
             wall_time: seconds(begun_us),
             step: 0,
             what: Some(What::FileVersion("brain.Event:2".to_owned())),
         })?;
-        let hparams = params(&run.trial).iter().map(|(name, value)| (name.clone(), plain(value))).collect();
-        let start =
-            SessionStart { hparams, group_name: run.trial.trial.clone(), start_time_secs: seconds(begun_us) };
+        let hparams = params(&self.trial).iter().map(|(name, value)| (name.clone(), plain(value))).collect();
+        let start = SessionStart {
+            hparams,
+            group_name: self.trial.trial.clone(),
+            start_time_secs: seconds(begun_us),
+        };
         let data = HparamsData { start: Some(start), ..HparamsData::default() };
-        run.session("_hparams_/session_start_info", &data)?;
-        Ok(run)
+        self.session(SESSION_START, &data)
     }
 
     fn point(&mut self, point: &Point) -> Result<(), Problem> {
@@ -104,13 +119,18 @@ impl Run {
         self.summary(point.at_us, point.step, values)
     }
 
-    fn end(mut self) -> Result<(), Problem> {
+    /// The final metrics, where there are any.
+    fn finals(&mut self) -> Result<(), Problem> {
         let metrics = std::mem::take(&mut self.trial.metrics);
-        if !metrics.is_empty() {
-            let finals =
-                metrics.iter().map(|metric| self.scalar(&final_name(&metric.name), metric.value)).collect();
-            self.summary(self.last_us, self.trial.steps, finals)?;
+        if metrics.is_empty() {
+            return Ok(());
         }
+        let finals =
+            metrics.iter().map(|metric| self.scalar(&final_name(&metric.name), metric.value)).collect();
+        self.summary(self.last_us, self.trial.steps, finals)
+    }
+
+    fn end(&mut self) -> Result<(), Problem> {
         let status = match self.trial.state.as_str() {
             "completed" => messages::SUCCESS,
             "failed" | "diverged" | "cancelled" => messages::FAILURE,
@@ -119,7 +139,11 @@ impl Run {
         };
         let end = SessionEnd { status, end_time_secs: seconds(self.last_us) };
         let data = HparamsData { end: Some(end), ..HparamsData::default() };
-        self.session("_hparams_/session_end_info", &data)?;
+        self.session(SESSION_END, &data)?;
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<(), Problem> {
         self.file.flush().map_err(|error| failed("write", &self.path, &error))
     }
 

@@ -18,7 +18,12 @@ use spotsweep_engine::{Reply, event::Command};
 use spotsweep_proto::{datasets::DataSets, spec};
 use spotsweep_wire::v1::{self, control_server::Control};
 use std::{pin::Pin, sync::Arc};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
+
+/// Pages of points that are read before they are asked for.
+const PAGES_AHEAD: usize = 4;
 
 /// The service. Without a handle it answers for a folder at rest, and changes nothing.
 pub struct ControlService {
@@ -186,15 +191,20 @@ impl Control for ControlService {
         let v1::MetricsRequest { trial: name, first_step } = request.into_inner();
         let (_, trial) = self.queries.find_trial(&name).await?;
         let queries = self.queries.clone();
-        let pages = stream::try_unfold(Some(first_step), move |next| {
-            let (queries, name) = (queries.clone(), name.clone());
-            async move {
-                let Some(first_step) = next else { return Ok::<_, Status>(None) };
-                let (points, next) = queries.points(&name, trial, first_step).await?;
-                Ok(Some((v1::MetricsResponse { points }, next)))
+        // Read ahead of who reads the answer.
+        let (pages, answer) = mpsc::channel(PAGES_AHEAD);
+        tokio::spawn(async move {
+            let mut next = Some(first_step);
+            while let Some(first_step) = next {
+                let page = queries.points(&name, trial, first_step).await;
+                next = page.as_ref().ok().and_then(|(_, next)| *next);
+                let page = page.map(|(points, _)| v1::MetricsResponse { points }).map_err(Status::from);
+                if pages.send(page).await.is_err() {
+                    break;
+                }
             }
         });
-        Ok(Response::new(Box::pin(pages)))
+        Ok(Response::new(Box::pin(ReceiverStream::new(answer))))
     }
 
     async fn explain(&self, request: Request<v1::ExplainRequest>) -> Answer<v1::ExplainResponse> {

@@ -43,6 +43,12 @@ fn counts(counts: &Counts) -> HashMap<String, u64> {
     STATES.into_iter().map(count).collect()
 }
 
+/// Whether a state, as a message names it, never changes again.
+#[must_use]
+pub fn is_final(state: &str) -> bool {
+    STATES.iter().any(|known| known.as_str() == state && known.is_final())
+}
+
 /// A trial's name as people write it.
 #[must_use]
 pub fn trial_name(sweep: &SweepName, number: u32) -> String {
@@ -68,6 +74,8 @@ pub fn sweep(view: &SweepView) -> v1::SweepSummary {
         stale_reports: view.stale_reports,
         spec_digest: view.spec.digest().to_string(),
         description: view.spec.description.clone(),
+        // Known beside the engine.
+        sink_problems: Vec::new(),
     }
 }
 

@@ -8,6 +8,7 @@ pub mod messages;
 use crate::{
     driver::Handle,
     error::{Code, Problem},
+    sinks::SinkStates,
     store::History,
 };
 use messages::Outcome;
@@ -43,6 +44,7 @@ pub struct Queries {
     knower: Knower,
     history: Arc<History>,
     store_url: Arc<str>,
+    sinks: SinkStates,
 }
 
 /// A sweep, or one of its trials.
@@ -58,14 +60,26 @@ impl Queries {
     /// Of a coordinator at work.
     #[must_use]
     pub fn live(handle: Handle, history: Arc<History>, store_url: &str) -> Self {
-        Self { knower: Knower::Live(handle), history, store_url: store_url.into() }
+        Self {
+            knower: Knower::Live(handle),
+            history,
+            store_url: store_url.into(),
+            sinks: SinkStates::default(),
+        }
     }
 
     /// Of a folder at rest.
     #[must_use]
     pub fn offline(engine: Engine, history: History, store_url: &str) -> Self {
         let knower = Knower::Offline(Arc::new(engine));
-        Self { knower, history: Arc::new(history), store_url: store_url.into() }
+        let (history, sinks) = (Arc::new(history), SinkStates::default());
+        Self { knower, history, store_url: store_url.into(), sinks }
+    }
+
+    /// What is known of sinks.
+    #[must_use]
+    pub fn sinks(&self) -> SinkStates {
+        self.sinks.clone()
     }
 
     /// Looks at the engine; the history is at least as new when the answer comes.
@@ -151,7 +165,12 @@ impl Queries {
     /// # Errors
     /// As [`Self::ask`].
     pub async fn sweeps(&self) -> Result<Vec<v1::SweepSummary>, Problem> {
-        self.ask(|engine| engine.sweeps().map(|view| messages::sweep(&view)).collect()).await
+        let sinks = self.sinks.clone();
+        let summary = move |view: SweepView| v1::SweepSummary {
+            sink_problems: sinks.problems(view.id),
+            ..messages::sweep(&view)
+        };
+        self.ask(|engine| engine.sweeps().map(summary).collect()).await
     }
 
     /// One sweep, by number.
@@ -173,7 +192,9 @@ impl Queries {
             None => None,
         };
         let spec_json = serde_json::to_string(&*sweep.spec).map_err(|error| Problem::internal(&error))?;
-        Ok(v1::ShowSweepResponse { sweep: Some(messages::sweep(&sweep)), trial, spec_json })
+        let sink_problems = self.sinks.problems(sweep.id);
+        let summary = v1::SweepSummary { sink_problems, ..messages::sweep(&sweep) };
+        Ok(v1::ShowSweepResponse { sweep: Some(summary), trial, spec_json })
     }
 
     /// The pages into which the results of a sweep fall, in order.
@@ -188,15 +209,27 @@ impl Queries {
     /// # Errors
     /// As [`Self::ask`], or the history cannot be read.
     pub async fn trials(&self, sweep: &SweepView, range: Range<u32>) -> Result<Vec<v1::Trial>, Problem> {
+        self.trials_in(sweep, vec![range]).await
+    }
+
+    /// As [`Self::trials`], for the numbers in all these ranges.
+    ///
+    /// # Errors
+    /// As [`Self::trials`].
+    pub async fn trials_in(
+        &self,
+        sweep: &SweepView,
+        ranges: Vec<Range<u32>>,
+    ) -> Result<Vec<v1::Trial>, Problem> {
         let id = sweep.id;
-        let numbers = range.clone();
+        let numbers = ranges.clone().into_iter().flatten();
         let look = move |engine: &Engine| -> Vec<TrialView> {
             numbers.filter_map(|number| engine.trial(TrialRef { sweep: id, number })).collect()
         };
         let views = self.ask_with_history(look).await?;
         let unfinished: Vec<TrialRef> =
             views.iter().filter(|view| view.attempts > 0).map(|view| view.trial).collect();
-        let mut outcomes = self.read(move |history| outcomes(history, id, range, &unfinished)).await?;
+        let mut outcomes = self.read(move |history| outcomes(history, id, ranges, &unfinished)).await?;
         let row = |view: &TrialView| {
             let params = sweep.spec.space.assignment(sweep.spec.method, view.trial.number);
             let outcome = outcomes.remove(&view.trial.number).unwrap_or_default();
@@ -216,19 +249,36 @@ impl Queries {
         first_step: u64,
     ) -> Result<(Vec<v1::Point>, Option<u64>), Problem> {
         self.ask_with_history(|_| ()).await?;
-        let rows = self.read(move |history| history.points(trial, first_step, POINTS_PER_PAGE)).await?;
-        let next = match rows.last() {
-            Some(last) if rows.len() >= POINTS_PER_PAGE => Some(last.step + 1),
-            Some(_) | None => None,
-        };
-        let point = |row: crate::store::PointRow| v1::Point {
-            trial: name.to_owned(),
-            step: row.step,
-            data_epoch: row.data_epoch,
-            metrics: messages::metrics(row.metrics),
-            at_us: row.at.0,
-        };
-        Ok((rows.into_iter().map(point).collect(), next))
+        self.points_at_hand(name, trial, first_step).await
+    }
+
+    /// As [`Self::points`], of what the history holds already.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn points_at_hand(
+        &self,
+        name: &str,
+        trial: TrialRef,
+        first_step: u64,
+    ) -> Result<(Vec<v1::Point>, Option<u64>), Problem> {
+        let name = name.to_owned();
+        self.read(move |history| {
+            let rows = history.points(trial, first_step, POINTS_PER_PAGE)?;
+            let next = match rows.last() {
+                Some(last) if rows.len() >= POINTS_PER_PAGE => Some(last.step + 1),
+                Some(_) | None => None,
+            };
+            let point = |row: crate::store::PointRow| v1::Point {
+                trial: name.clone(),
+                step: row.step,
+                data_epoch: row.data_epoch,
+                metrics: messages::metrics(row.metrics),
+                at_us: row.at.0,
+            };
+            Ok((rows.into_iter().map(point).collect(), next))
+        })
+        .await
     }
 
     /// Why a trial, or each kind of waiting trial of a sweep, is as it is.
@@ -255,7 +305,7 @@ impl Queries {
             Some(text) => text,
             None => format!("{target}: every trial has ended"),
         };
-        Ok(text.lines().map(str::to_owned).collect())
+        Ok(text.lines().map(str::to_owned).chain(self.sinks.problems(id)).collect())
     }
 
     /// All workers that are not forgotten.
@@ -290,17 +340,20 @@ impl Queries {
     }
 }
 
-/// What the history knows of the trials in `range`: final rows, and the newest metrics of those without.
+/// What the history knows of the trials in `ranges`: final rows, and the newest metrics of those without.
 fn outcomes(
     history: &History,
     sweep: SweepId,
-    range: Range<u32>,
+    ranges: Vec<Range<u32>>,
     begun: &[TrialRef],
 ) -> Result<HashMap<u32, Outcome>, crate::store::StoreError> {
     let mut outcomes = HashMap::new();
-    for (number, row) in history.results(sweep, range)? {
-        let device = Some(row.device.to_string());
-        outcomes.insert(number, Outcome { metrics: row.metrics, weights_digest: row.weights_digest, device });
+    for range in ranges {
+        for (number, row) in history.results(sweep, range)? {
+            let device = Some(row.device.to_string());
+            let (metrics, weights_digest) = (row.metrics, row.weights_digest);
+            outcomes.insert(number, Outcome { metrics, weights_digest, device });
+        }
     }
     for trial in begun {
         if let Entry::Vacant(place) = outcomes.entry(trial.number) {

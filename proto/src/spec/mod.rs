@@ -22,6 +22,7 @@ mod parse;
 mod program;
 mod section;
 mod sections;
+pub mod sinks;
 pub mod space;
 mod summary;
 mod yaml;
@@ -30,6 +31,7 @@ pub use added::data_asked_for;
 pub use diagnostic::{Diagnostic, Diagnostics, Place};
 pub use parse::{parse, parse_with};
 pub use program::code_asked_for;
+use sinks::Sink;
 use space::Space;
 pub use summary::{ParameterSummary, Summary, TrialSummary};
 
@@ -61,6 +63,9 @@ pub struct SweepSpec {
     /// The program that trains; without one it is a model of the catalogue, as `train` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<ProgramSection>,
+    /// Where else its trials and points go while it runs, at most [`crate::limits::SINKS_PER_SWEEP`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sinks: Vec<Sink>,
 }
 
 /// How trials are chosen.

@@ -6,6 +6,7 @@ use super::{
     parameters::{self, ParameterPlace},
     program,
     section::{Section, quoted},
+    sinks,
     space::Space,
     yaml::{Node, Value},
 };
@@ -53,6 +54,7 @@ const KEYS: &[&str] = &[
     "compat",
     "env",
     "limits",
+    "sinks",
 ];
 const TRAIN_KEYS: &[&str] = &["model", "data", "epochs", "steps", "seed", "threads", "shards", "exact"];
 
@@ -109,6 +111,7 @@ pub(super) fn read(
             .and_then(|p| i32::try_from(p).ok())
             .unwrap_or(0),
         program: None,
+        sinks: section("sinks").map_or_else(Vec::new, |node| sinks::read(node, report)),
     };
     spec.program = program::read(&top, groups, spec.objective.as_ref(), report);
     program::contradictions(&spec, train_node, section("resources"), &parameter_places, report);

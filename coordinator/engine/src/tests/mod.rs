@@ -64,6 +64,7 @@ pub(crate) fn spec(trials: u32) -> SweepSpec {
         retry: RetryPolicy { max_failures: 3, backoff_s: 10.0 },
         priority: 0,
         program: None,
+        sinks: Vec::new(),
     }
 }
 

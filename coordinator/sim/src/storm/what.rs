@@ -124,5 +124,6 @@ pub(crate) fn spec(trials: u32, workers: Workers) -> Option<SweepSpec> {
         retry: RetryPolicy { max_failures: u32::MAX, backoff_s: 0.5 },
         priority: 0,
         program: None,
+        sinks: Vec::new(),
     })
 }

@@ -92,7 +92,7 @@ pub(crate) async fn run(args: RunArgs) -> Outcome {
     }
     let mut stop = Interrupts::listen()?;
     host::log_to_file(&dir.join("logs").join("coordinator.log"))?;
-    let host = Host::open(&dir, FREE_PORT, args.http.address()).await?;
+    let host = Host::open(&dir, FREE_PORT, args.http.address(), None).await?;
     host.say_page();
     let outcome = with_coordinator(&args, &file, &dir, host.url(), &mut stop).await;
     let closed = host.close().await;

@@ -36,7 +36,8 @@ pub(crate) struct Rest {
     skipped: u64,
 }
 
-struct Run {
+/// The run of a trial, with what the server has of it.
+pub(crate) struct Run {
     id: String,
     trial: Trial,
     /// The last step that the server has, of each metric.
@@ -51,9 +52,17 @@ impl Rest {
     /// # Errors
     /// If `url` is none, or the server does not answer or refuses.
     pub(crate) async fn begin(url: &str, subject: &Subject) -> Result<Self, Problem> {
+        Self::begin_in(url, &subject.sweep.sweep, subject).await
+    }
+
+    /// As [`Rest::begin`], in the experiment of that name, which is made of letters, digits and `._-`.
+    ///
+    /// # Errors
+    /// As [`Rest::begin`].
+    pub(crate) async fn begin_in(url: &str, name: &str, subject: &Subject) -> Result<Self, Problem> {
         let server = Server::new(url)?;
         let (experiment, fresh) =
-            experiment(&server, subject).await.map_err(|refused| refused.problem(server.base()))?;
+            experiment(&server, name, subject).await.map_err(|refused| refused.problem(server.base()))?;
         Ok(Self { server, subject: subject.clone(), experiment, fresh, current: None, skipped: 0 })
     }
 
@@ -148,6 +157,66 @@ impl Rest {
         }
     }
 
+    /// Goes on with a run that was found or made before, or finds or makes that of `trial`.
+    ///
+    /// # Errors
+    /// If the server does not answer or refuses.
+    pub(crate) async fn open(&mut self, trial: &Trial, known: Option<Run>) -> Result<(), Problem> {
+        let run = match known {
+            Some(run) => Run { trial: trial.clone(), ..run },
+            None => {
+                let (id, known) = self.told(self.run(trial).await)?;
+                self.describe(&id, "params", parameters(trial)).await?;
+                self.describe(&id, "tags", tags(&self.subject, trial)).await?;
+                let (trial, last_us) = (trial.clone(), self.subject.sweep.submitted_at_us);
+                Run { id, trial, known, waiting: Vec::new(), last_us }
+            }
+        };
+        self.current = Some(run);
+        Ok(())
+    }
+
+    /// Sends all that waits of a trial that goes on, and gives its run for the next time.
+    ///
+    /// # Errors
+    /// If the server does not answer or refuses.
+    pub(crate) async fn rest(&mut self) -> Result<Option<Run>, Problem> {
+        self.relieve(true).await?;
+        Ok(self.current.take())
+    }
+
+    /// Sends all that waits of a trial that has ended, and how it ended.
+    ///
+    /// # Errors
+    /// If the server does not answer or refuses.
+    pub(crate) async fn conclude(&mut self) -> Result<(), Problem> {
+        if let Some(run) = &self.current {
+            let (id, tags) = (run.id.clone(), tags(&self.subject, &run.trial));
+            self.describe(&id, "tags", tags).await?;
+        }
+        self.close().await
+    }
+
+    /// Parameters or tags. Repeating one with the same value changes nothing.
+    async fn describe(&self, id: &str, of: &str, all: Vec<(String, String)>) -> Result<(), Problem> {
+        let mut bodies = Vec::new();
+        let (mut part, mut bytes) = (Vec::new(), 0);
+        for (key, value) in all {
+            bytes += key.len() + value.len();
+            if !part.is_empty() && (part.len() >= PARAMS_PER_BATCH || bytes > PARAM_BYTES_PER_BATCH) {
+                bodies.push(json!({"run_id": id, of: std::mem::take(&mut part)}));
+                bytes = key.len() + value.len();
+            }
+            part.push(json!({"key": key, "value": value}));
+        }
+        bodies.push(json!({"run_id": id, of: part}));
+        for body in bodies {
+            let answer = self.server.ask("runs/log-batch", &body).await;
+            self.told(answer)?;
+        }
+        Ok(())
+    }
+
     async fn close(&mut self) -> Result<(), Problem> {
         if let Some(run) = &mut self.current {
             let last: Vec<Logged> = finals(&run.trial, run.last_us).collect();
@@ -168,31 +237,7 @@ impl Rest {
 impl Export for Rest {
     async fn trial(&mut self, trial: &Trial) -> Result<(), Problem> {
         self.close().await?;
-        let (id, known) = self.told(self.run(trial).await)?;
-        // Repeating a parameter or tag with the same value changes nothing.
-        let pairs = |of: &str, all: Vec<(String, String)>| {
-            let mut bodies = Vec::new();
-            let (mut part, mut bytes) = (Vec::new(), 0);
-            for (key, value) in all {
-                bytes += key.len() + value.len();
-                if !part.is_empty() && (part.len() >= PARAMS_PER_BATCH || bytes > PARAM_BYTES_PER_BATCH) {
-                    bodies.push(json!({"run_id": id, of: std::mem::take(&mut part)}));
-                    bytes = key.len() + value.len();
-                }
-                part.push(json!({"key": key, "value": value}));
-            }
-            bodies.push(json!({"run_id": id, of: part}));
-            bodies
-        };
-        let mut bodies = pairs("params", parameters(trial));
-        bodies.extend(pairs("tags", tags(&self.subject, trial)));
-        for body in bodies {
-            let answer = self.server.ask("runs/log-batch", &body).await;
-            self.told(answer)?;
-        }
-        let (trial, last_us) = (trial.clone(), self.subject.sweep.submitted_at_us);
-        self.current = Some(Run { id, trial, known, waiting: Vec::new(), last_us });
-        Ok(())
+        self.open(trial, None).await
     }
 
     async fn points(&mut self, points: &[Point]) -> Result<(), Problem> {
@@ -225,10 +270,9 @@ fn is_new(known: &HashMap<String, u64>, one: &Logged) -> bool {
     known.get(&one.key).is_none_or(|last| one.step > *last)
 }
 
-/// Finds the experiment of a sweep, or makes it; and whether it did.
-async fn experiment(server: &Server, subject: &Subject) -> Result<(String, bool), Refused> {
-    let name = &subject.sweep.sweep;
-    // Names of sweeps are made of letters, digits and `._-`.
+/// Finds the experiment of that name, or makes it; and whether it did.
+async fn experiment(server: &Server, name: &str, subject: &Subject) -> Result<(String, bool), Refused> {
+    // Names of experiments are those of sweeps here: letters, digits and `._-`.
     let by_name = format!("experiments/get-by-name?experiment_name={name}");
     let find = || server.ask(&by_name, &Value::Null);
     match find().await {
