@@ -232,4 +232,27 @@ mod tests {
         gang.answered(7);
         assert!(gang.is_agreed(&[gang.news()]));
     }
+
+    #[test]
+    fn a_rank_says_once_that_it_is_ready_and_only_for_the_newest_make_up_that_it_is_in() {
+        let mut gang = Gang::new(roster(1, 2));
+        assert_eq!(gang.take_ready(), None);
+        let own = |roster: &Roster| roster.shares.of(roster.rank.unwrap());
+        gang.offer(roster(2, 3), 1);
+        gang.offer(roster(3, 4), 1);
+        assert_eq!(gang.shards(), [own(&roster(1, 2)), own(&roster(3, 4))]);
+        assert_eq!(gang.take_ready(), Some((Generation(3), ready(roster(3, 4).rank.unwrap()))));
+        assert_eq!(gang.take_ready(), None);
+        gang.offer(Roster { rank: None, ..roster(4, 2) }, 1);
+        assert_eq!((gang.take_ready(), gang.shards()[1].clone()), (None, 0..0));
+    }
+
+    #[test]
+    fn a_rank_that_has_met_nobody_yet_skips_to_a_newer_make_up_and_never_back() {
+        let mut gang = Gang::new(roster(2, 2));
+        gang.skip_to(roster(1, 3));
+        assert_eq!(gang.roster, roster(2, 2));
+        gang.skip_to(roster(4, 3));
+        assert_eq!((&gang.roster, gang.shards()[1].clone()), (&roster(4, 3), 0..0));
+    }
 }
