@@ -56,7 +56,7 @@ pub fn divide(
         .map(|shard| {
             let own = shard_samples(samples, shard, shards);
             let within = |places: &[u32]| -> Vec<u32> {
-                places.iter().filter(|place| own.contains(place)).map(|place| place - own.start).collect()
+                places.iter().filter(|place| own.contains(*place)).map(|place| place - own.start).collect()
             };
             let origin = Origin::of_shard(config.seed, shard, shards);
             let held_out: Vec<i64> = within(&split.validation).into_iter().map(i64::from).collect();

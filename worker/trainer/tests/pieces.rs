@@ -157,7 +157,7 @@ fn late_pieces_stall_a_gang_and_change_no_bit() {
 #[test]
 fn while_a_newcomer_s_pieces_come_the_others_train_on() {
     let data = Data::make();
-    let steps = 1500;
+    let steps = 300;
     let lines = run(&data.job(steps, "all"), []);
     let wanted = (curve(&lines).into_iter().collect(), finish(&lines));
     data.give(0..8, &[]);
@@ -170,7 +170,7 @@ fn while_a_newcomer_s_pieces_come_the_others_train_on() {
     hub.gather(&members);
     hub.data(1, 3..6);
     let told = *hub.steps(0).last().unwrap();
-    hub.until_step(0, told + 50);
+    hub.until_step(0, told + 20);
     let formed =
         |line: &FromTrainer| matches!(line, FromTrainer::GangFormed { generation, .. } if generation.0 == 2);
     assert!(!hub.said.iter().any(|(_, line)| formed(line)), "nobody waits for it");

@@ -252,10 +252,10 @@ impl DataSet {
         self.held.borrow().contains_key(&shard)
     }
 
-    /// Whether these shards are in memory.
+    /// Whether these shards are in memory, as far as there are such.
     #[must_use]
-    pub fn has_all(&self, mut shards: Range<u32>) -> bool {
-        shards.all(|shard| self.has(shard))
+    pub fn has_all(&self, shards: Range<u32>) -> bool {
+        (shards.start..shards.end.min(self.shards)).all(|shard| self.has(shard))
     }
 
     /// A shard that is in memory.
