@@ -61,7 +61,7 @@ fn stored(cluster: &Cluster) -> Vec<PathBuf> {
 
 #[test]
 fn each_worker_fetches_its_part_and_the_one_that_is_left_fetches_the_rest_and_changes_no_bit() {
-    let steps = 4000;
+    let steps = 1500;
     let trainer = || Trainer::Program(binaries::libtorch_trainer());
     let alone = start(trainer(), 1);
     assert_eq!(stored(&alone).len(), PIECES);
@@ -89,7 +89,7 @@ fn each_worker_fetches_its_part_and_the_one_that_is_left_fetches_the_rest_and_ch
 #[test]
 fn a_piece_that_a_changed_make_up_needs_and_that_is_altered_in_the_store_is_named() {
     let mut cluster = start(Trainer::Stub, 2);
-    let name = cluster.submit(&sweep("altered", 1_000_000, "{min: 1, max: 2}"));
+    let name = cluster.submit(&sweep("altered", 200_000, "{min: 1, max: 2}"));
     wait::until("each has its part", || {
         ([cached(&cluster, 0), cached(&cluster, 1)] == [PIECES - 1; 2]).then_some(())
     });
