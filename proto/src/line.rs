@@ -16,7 +16,7 @@ use crate::{
     spec::CheckpointPolicy,
 };
 use serde::{Deserialize, Serialize};
-use std::{num::NonZeroU64, path::PathBuf};
+use std::{num::NonZeroU64, ops::Range, path::PathBuf};
 
 /// The version that this crate speaks.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -59,6 +59,15 @@ pub enum ToTrainer {
         /// The value; `None` if the generation is over, so that nothing will ever be set.
         value: Option<StoreValue>,
     },
+    /// All pieces of these shards of added data lie in the job's data folder, and stay there until the job ends. A rank of a
+    /// gang is told so for each make-up, sooner or later, and reads no piece before; a job without a gang has them all when
+    /// it begins. Ignored under another epoch.
+    Data {
+        /// The epoch of the job that is meant.
+        epoch: Epoch,
+        /// Shards of the trial, by number.
+        shards: Range<u32>,
+    },
 }
 
 /// One attempt's work.
@@ -74,7 +83,8 @@ pub struct Job {
     pub params: serde_json::Map<String, serde_json::Value>,
     /// Where to train: one of the devices named in `ready`.
     pub device: DeviceName,
-    /// The folder that holds the data set's files; `None` if the job needs no data.
+    /// The folder that holds the data set's files; `None` if the job needs no data. Pieces of added data that a gang's rank
+    /// needs may still be on their way: see [`ToTrainer::Data`].
     pub data_dir: Option<PathBuf>,
     /// An empty folder for checkpoint files. The agent deletes what it has stored.
     pub scratch_dir: PathBuf,
@@ -179,8 +189,8 @@ pub enum FromTrainer {
         /// For the person who reads it.
         message: String,
     },
-    /// The ranks of a generation are connected and agree on the state at `step`; training goes on. Said again, now and then,
-    /// by ranks that have measured how fast they are.
+    /// The ranks of a generation are connected and agree on the state at `step`; training goes on as soon as each has the
+    /// data of its shards. Said again while that is awaited, and now and then by ranks that have measured how fast they are.
     GangFormed {
         /// The job's epoch.
         epoch: Epoch,

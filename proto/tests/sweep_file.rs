@@ -170,7 +170,8 @@ fn nested_parameters_have_dotted_names_and_stand_for_their_last_part() {
     );
     let trial = spec.assignment(1);
     assert_eq!(trial.get("optimizer.name"), Some(&ParamValue::Text("adam".to_owned())));
-    let recipe = &spec.summary().first[1].recipe;
+    let summary = spec.summary();
+    let recipe = summary.first[1].recipe.as_ref().unwrap();
     assert!(matches!(&recipe.model, ModelConfig::Mlp { hidden, .. } if hidden == &[32]));
 }
 

@@ -19,7 +19,6 @@ use std::{
     time::Instant,
 };
 
-#[allow(dead_code, reason = "the tests of the trainer use all of it")]
 #[path = "../../worker/trainer/tests/hub/mod.rs"]
 pub(crate) mod hub;
 

@@ -29,6 +29,7 @@ mod rank;
 mod retries;
 mod runner;
 mod stderr;
+mod supply;
 mod uploads;
 mod watch;
 

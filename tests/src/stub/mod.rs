@@ -62,6 +62,7 @@ pub fn serve() -> i32 {
             ToTrainer::Stop { .. }
             | ToTrainer::Checkpoint { .. }
             | ToTrainer::Gang { .. }
+            | ToTrainer::Data { .. }
             | ToTrainer::StoreReply { .. } => {}
             ToTrainer::Exit => return 0,
         }
@@ -217,6 +218,7 @@ fn run(job: &Job, lines: &Receiver<ToTrainer>) {
                 ToTrainer::Stop { .. }
                 | ToTrainer::Checkpoint { .. }
                 | ToTrainer::Gang { .. }
+                | ToTrainer::Data { .. }
                 | ToTrainer::StoreReply { .. }
                 | ToTrainer::Run(_) => {}
             }

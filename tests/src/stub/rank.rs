@@ -167,6 +167,7 @@ impl<'a> Rank<'a> {
             ToTrainer::Gang { .. }
             | ToTrainer::Stop { .. }
             | ToTrainer::Checkpoint { .. }
+            | ToTrainer::Data { .. }
             | ToTrainer::StoreReply { .. }
             | ToTrainer::Run(_) => {}
         }

@@ -177,8 +177,10 @@ impl Home {
 
     /// Puts the Python package, which lies below `base`, on the path of every Python that the program starts.
     pub(crate) fn put_python(&mut self, base: &Path, section: &ProgramSection) -> Result<(), Unready> {
-        let package = PythonPackage::install(base).map_err(|error| Unready::storage("the Python package", &error))?;
-        let own = section.environment.get(PYTHONPATH).map(OsString::from).or_else(|| std::env::var_os(PYTHONPATH));
+        let package =
+            PythonPackage::install(base).map_err(|error| Unready::storage("the Python package", &error))?;
+        let own =
+            section.environment.get(PYTHONPATH).map(OsString::from).or_else(|| std::env::var_os(PYTHONPATH));
         self.environment.push((PYTHONPATH.into(), package.path(section.compat, own.as_deref())));
         Ok(())
     }

@@ -525,7 +525,11 @@ impl Carrier for Program {
             }
             ToTrainer::Checkpoint { .. } => self.ask_for_checkpoint(),
             // Started with its job; and in no gang.
-            ToTrainer::Run(_) | ToTrainer::Exit | ToTrainer::Gang { .. } | ToTrainer::StoreReply { .. } => {}
+            ToTrainer::Run(_)
+            | ToTrainer::Exit
+            | ToTrainer::Gang { .. }
+            | ToTrainer::StoreReply { .. }
+            | ToTrainer::Data { .. } => {}
         }
         Ok(())
     }

@@ -8,12 +8,15 @@ use super::{
     process::{ProcessSettings, RunnerCommand},
     rank::Gang,
     stderr::failure_text,
+    supply::Supply,
     uploads::{NotStored, Uploads},
     watch::{Said, Watch},
 };
 use crate::{
     attempt::{CheckpointRef, LeaseKey, ReportBody},
     checkpoints::CheckpointStore,
+    data::cache::CacheError,
+    errors::describe,
     gang::{GangNews, GangPlace},
     interval::Interval,
 };
@@ -22,7 +25,7 @@ use spotsweep_proto::{
     ids::TrialId,
     line::{FailureKind, FromTrainer, ToTrainer},
 };
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{ops::Range, path::Path, sync::Arc, time::Duration};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
@@ -56,6 +59,8 @@ enum Event {
     Babbled(String),
     Stored(Result<CheckpointRef, NotStored>),
     Told(Option<RunnerCommand>),
+    /// The pieces of these shards lie here, or cannot be had.
+    Supplied(Result<Range<u32>, CacheError>),
     /// It said nothing for too long, or does not stop.
     Late,
     /// A checkpoint is worth its cost.
@@ -79,6 +84,10 @@ pub(crate) struct Course {
     silence: Duration,
     /// The gang of which the trainer is a rank.
     gang: Option<Gang>,
+    /// Fetches added data for the rank.
+    supply: Option<Supply>,
+    /// The rank's data cannot be had: for that the job ends.
+    unsupplied: Option<(FailureKind, String)>,
     /// Steps at the end, where known.
     total_steps: Option<u64>,
     /// When the job was in the trainer's memory.
@@ -109,6 +118,8 @@ impl Course {
             grace: settings.grace,
             silence: settings.silence,
             gang: None,
+            supply: None,
+            unsupplied: None,
             total_steps: None,
             started: None,
             heard: Instant::now(),
@@ -128,10 +139,13 @@ impl Course {
         Self { grace, silence, ..self }
     }
 
-    /// The trainer is a rank of a gang, and was told of its make-up.
-    pub(crate) fn in_gang(mut self, gang: Option<Gang>) -> Self {
-        gang.iter().for_each(|gang| self.watch.told_of(gang.generation()));
-        self.gang = gang;
+    /// The trainer is a rank of a gang, and was told of its make-up; `supply` fetches its data.
+    pub(crate) fn in_gang(mut self, gang: Option<Gang>, supply: Option<Supply>) -> Self {
+        (self.gang, self.supply) = (gang, supply);
+        if let Some(gang) = &self.gang {
+            self.watch.told_of(gang.generation());
+            self.supply.iter_mut().for_each(|supply| supply.want(gang.place()));
+        }
         self
     }
 
@@ -188,6 +202,10 @@ impl Course {
                     self.ask(process.as_mut()).await;
                     None
                 }
+                Event::Supplied(outcome) => {
+                    self.supplied(process.as_mut(), outcome).await;
+                    None
+                }
                 Event::Told(None) => return (End::Closed, process),
                 Event::Told(Some(RunnerCommand::Stop(lease, how))) if lease == self.lease => {
                     self.told_to_stop(process.as_mut(), how).await;
@@ -239,6 +257,13 @@ impl Course {
                 _ => std::future::pending().await,
             }
         };
+        let supply = self.supply.as_mut().filter(|_| listening);
+        let supplied = async {
+            match supply {
+                Some(supply) => supply.next().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             said = said => match said {
                 Ok(Some(message)) => Event::Said(message),
@@ -246,6 +271,7 @@ impl Course {
                 Err(error) => Event::Babbled(error.to_string()),
             },
             command = commands.recv() => Event::Told(command),
+            supplied = supplied => Event::Supplied(supplied),
             outcome = self.uploads.next() => Event::Stored(outcome),
             () = sleep_until(deadline), if timed || hurried => Event::Late,
             () = sleep_until(due.unwrap_or(deadline)), if due.is_some() => Event::Due,
@@ -253,7 +279,9 @@ impl Course {
     }
 
     fn may_be_silent(&self) -> bool {
-        self.gang.as_ref().is_some_and(|gang| gang.may_be_silent(self.watch.step(), self.total_steps))
+        let waits = self.supply.as_ref().is_some_and(Supply::is_fetching);
+        waits
+            || self.gang.as_ref().is_some_and(|gang| gang.may_be_silent(self.watch.step(), self.total_steps))
     }
 
     /// The trainer said something that keeps to the protocol; gives what the agent is to hear now.
@@ -323,9 +351,34 @@ impl Course {
     async fn regang<C: Carrier>(&mut self, process: Option<&mut C>, place: GangPlace) {
         let Some(roster) = self.gang.as_mut().and_then(|gang| gang.change(place)) else { return };
         self.watch.told_of(roster.generation);
+        if let (Some(supply), Some(gang)) = (&mut self.supply, &self.gang) {
+            supply.want(gang.place());
+        }
         // Its silence counts from now on.
         self.heard = Instant::now();
         self.tell(process, &ToTrainer::Gang { epoch: self.lease.epoch, roster }).await;
+    }
+
+    /// Tells the trainer that the pieces of shards are there; if they cannot be had the job ends, without another checkpoint:
+    /// what its peers have is as good.
+    async fn supplied<C: Carrier>(
+        &mut self,
+        process: Option<&mut C>,
+        outcome: Result<Range<u32>, CacheError>,
+    ) {
+        let epoch = self.lease.epoch;
+        // Its silence counts from now on.
+        self.heard = Instant::now();
+        match outcome {
+            Ok(shards) => self.tell(process, &ToTrainer::Data { epoch, shards }).await,
+            // It ends already, for another reason.
+            Err(_) if self.stop.is_some() => {}
+            Err(error) => {
+                self.unsupplied = Some((error.kind(), describe(&error)));
+                self.stop = Some((HowToStop::Checkpoint, Instant::now() + self.grace));
+                self.tell(process, &ToTrainer::Stop { epoch, checkpoint: false }).await;
+            }
+        }
     }
 
     /// Gives the trainer the answer to its question.
@@ -469,6 +522,11 @@ impl Course {
             && matches!(ending, Some(ReportBody::Finished { .. }))
         {
             ending = Some(self.failure(lost.kind, &lost.message));
+        }
+        if let Some((kind, message)) = self.unsupplied.take()
+            && matches!(ending, Some(ReportBody::Released { .. }))
+        {
+            ending = Some(self.failure(kind, &message));
         }
         if matches!(self.stop, Some((HowToStop::Discard, _))) {
             ending = None;

@@ -25,6 +25,11 @@ impl Gang {
         self.place.roster(&self.address, self.timeout)
     }
 
+    /// Its place in the newest make-up.
+    pub(crate) fn place(&self) -> &GangPlace {
+        &self.place
+    }
+
     /// The newest make-up.
     pub(crate) fn generation(&self) -> Generation {
         self.place.generation

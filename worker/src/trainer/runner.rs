@@ -11,6 +11,7 @@ use super::{
     rank::Gang,
     retries::{GivenUp, with_retries},
     stderr::failure_text,
+    supply::Supply,
 };
 use crate::{
     attempt::{Attempt, CheckpointRef, LeaseKey, ReportBody},
@@ -18,7 +19,7 @@ use crate::{
     checkpoints::{CheckpointStore, StoreError},
     data::{
         Data,
-        cache::{CacheError, View},
+        cache::{CacheError, Shards, View},
     },
     errors::describe,
     gang::{GangNews, GangPlace},
@@ -110,6 +111,8 @@ struct Prepared {
     data_hint: Option<String>,
     /// Added data, kept on this machine as long as the job runs.
     view: Option<View>,
+    /// Fetches what the job's rank needs of it.
+    supply: Option<Supply>,
 }
 
 pub(crate) struct Runner {
@@ -287,7 +290,7 @@ impl Runner {
             prepared = prepare(&attempt, store, data_store, &self.ahead, &self.settings, folder) => prepared,
             how = stopped(&mut self.commands, lease, &mut place) => return unbegun(how, first_step),
         };
-        let Prepared { mut job, store, data_hint, view } = match prepared {
+        let Prepared { mut job, store, data_hint, view, supply } = match prepared {
             Ok(prepared) => prepared,
             Err(Unprepared { kind, message }) => {
                 return End::Healthy(failed(first_step, kind, &message));
@@ -317,7 +320,7 @@ impl Runner {
             Interval::new(attempt.sweep.checkpoint, attempt.interruption_mean_s, tokio::time::Instant::now());
         let course = Course::new(lease, first_step, folder, store, trial, data_hint, &self.settings)
             .checkpointed_at(interval)
-            .in_gang(gang);
+            .in_gang(gang, supply);
         if let Err(error) = said {
             let death = process.end(false).await;
             return course.died(death, &format!("the trainer does not take jobs: {error}"));
@@ -397,19 +400,26 @@ fn opened(
     Ok(store)
 }
 
-/// Makes an added data set lie on this machine.
+/// Makes an added data set lie on this machine; for a rank of a gang only its manifest: which pieces it needs is known when it
+/// has its shards, and then fetched by what is given besides.
 async fn added(
     manifest: Digest,
-    data_url: &str,
+    attempt: &Attempt,
     store: Result<Arc<CheckpointStore>, StoreError>,
     settings: &ProcessSettings,
-) -> Result<View, CacheError> {
+) -> Result<(View, Option<Supply>), CacheError> {
+    let data_url = &attempt.data_url;
     if data_url.is_empty() {
         return Err(CacheError::NoStore);
     }
     let store = store.map_err(CacheError::Store)?;
     let cache = settings.data.cache().ok_or(CacheError::NoFolder)?;
-    cache.acquire(&store, manifest, None).await
+    let Some(place) = &attempt.gang else {
+        return Ok((cache.acquire(&store, manifest, None).await?, None));
+    };
+    let none = Shards { carried: Vec::new(), of: place.shares.shards() };
+    let view = cache.acquire(&store, manifest, Some(&none)).await?;
+    Ok((view, Some(Supply::new(Arc::clone(cache), store, manifest))))
 }
 
 /// Starts a trainer that has the device.
@@ -487,16 +497,16 @@ async fn prepare(
         kind: FailureKind::Internal,
         message: format!("the coordinator sent parameters that are no JSON object: {error}"),
     })?;
-    let mut view = None;
+    let (mut view, mut supply) = (None, None);
     let (data_dir, data_hint) = match settings.data.find(&attempt.sweep.train, &params) {
         Data::None => (None, None),
         Data::Folder(folder) => (Some(folder), None),
         Data::Added(manifest) => {
-            let added = added(manifest, &attempt.data_url, data_store, settings).await;
-            let added =
+            let added = added(manifest, attempt, data_store, settings).await;
+            let (added, rest) =
                 added.map_err(|error| Unprepared { kind: error.kind(), message: describe(&error) })?;
             let folder = added.folder().to_owned();
-            view = Some(added);
+            (view, supply) = (Some(added), rest);
             (Some(folder), None)
         }
         Data::Missing(hint) => (None, Some(hint)),
@@ -516,7 +526,7 @@ async fn prepare(
         // Told last of all, so that it is the newest make-up.
         gang: None,
     };
-    Ok(Prepared { job: Box::new(job), store, data_hint, view })
+    Ok(Prepared { job: Box::new(job), store, data_hint, view, supply })
 }
 
 /// The store, and the files of the checkpoint to resume from.

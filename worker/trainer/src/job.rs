@@ -16,6 +16,7 @@ use std::{
     any::Any,
     cell::Cell,
     io,
+    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     time::Duration,
 };
@@ -32,6 +33,8 @@ pub enum Command {
     Checkpoint,
     /// Be in this make-up of the gang from now on.
     Gang(Roster),
+    /// The pieces of these shards lie in the data folder.
+    Data(Range<u32>),
     /// The answer to a [`Host::post`].
     Answer {
         /// The question's number.
@@ -112,7 +115,7 @@ fn attempt(
     let device = device::named(&job.device)?;
     // Set for every job: the count is part of the recipe, and changes the bits.
     tch::set_num_threads(i32::from(config.threads.max(1)));
-    let data = cache.get(&config.data, job.data_dir.as_deref(), device)?;
+    let data = cache.get(&config.data, job.data_dir.as_deref(), config.shards, device)?;
     // What a coordinator checks of the first trials of a sweep holds for all.
     catalogue::fits(&config, &data.facts()).map_err(|error| TrainError::Config(error.to_string()))?;
     session::run(session::Setting { job, config, device, data }, host, progress)

@@ -112,6 +112,7 @@ impl Pipe {
                     ToTrainer::Stop { .. }
                     | ToTrainer::Checkpoint { .. }
                     | ToTrainer::Gang { .. }
+                    | ToTrainer::Data { .. }
                     | ToTrainer::StoreReply { .. },
                 ) => {}
                 Ok(ToTrainer::Exit) | Err(_) => exit_now(EXIT_ENDED),
@@ -129,6 +130,7 @@ impl Pipe {
             ToTrainer::Stop { epoch, checkpoint } => meant(epoch).then_some(Command::Stop { checkpoint }),
             ToTrainer::Checkpoint { epoch } => meant(epoch).then_some(Command::Checkpoint),
             ToTrainer::Gang { epoch, roster } => meant(epoch).then_some(Command::Gang(roster)),
+            ToTrainer::Data { epoch, shards } => meant(epoch).then_some(Command::Data(shards)),
             // Otherwise to a question that nobody waits for any more.
             ToTrainer::StoreReply { epoch, id, value } => {
                 (meant(epoch) && self.posted.remove(&id)).then_some(Command::Answer { id, value })
@@ -153,7 +155,7 @@ fn overtakes(command: &Command, generation: Generation) -> bool {
     match command {
         Command::Stop { .. } => true,
         Command::Gang(roster) => roster.generation > generation,
-        Command::Checkpoint | Command::Answer { .. } => false,
+        Command::Checkpoint | Command::Data(_) | Command::Answer { .. } => false,
     }
 }
 

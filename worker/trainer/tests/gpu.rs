@@ -5,7 +5,6 @@
 #![allow(clippy::print_stdout, reason = "figures are what it is for")]
 
 mod common;
-#[allow(dead_code, reason = "the tests of gangs use all of it")]
 mod hub;
 
 use common::{finish, job};

@@ -1,7 +1,7 @@
 //! The data set that this process has loaded. One at a time: a trainer trains one trial after the other, mostly
 //! of one sweep.
 
-use super::{DataSet, RawData, idx, pieces, synthetic};
+use super::{DataSet, RawData, idx, pieces::Pieces, synthetic};
 use crate::error::TrainError;
 use spotsweep_proto::{
     catalogue::{Dataset, datasets::SYNTHETIC},
@@ -19,6 +19,7 @@ use tch::Device;
 struct Key {
     name: DataName,
     folder: Option<PathBuf>,
+    shards: u32,
     device: Device,
 }
 
@@ -29,7 +30,8 @@ pub struct DataCache {
 }
 
 impl DataCache {
-    /// The data set `name` on `device`, read from `folder` unless it is at hand.
+    /// The data set `name` on `device`, for a trial with so many shards, read from `folder` unless it is at hand. Added data
+    /// is only opened.
     ///
     /// # Errors
     /// [`TrainError::Config`] if there is no such data set, [`TrainError::Data`] if its files are not right.
@@ -37,9 +39,10 @@ impl DataCache {
         &mut self,
         name: &DataName,
         folder: Option<&Path>,
+        shards: u32,
         device: Device,
     ) -> Result<Rc<DataSet>, TrainError> {
-        let key = Key { name: name.clone(), folder: folder.map(Path::to_owned), device };
+        let key = Key { name: name.clone(), folder: folder.map(Path::to_owned), shards, device };
         if let Some((held, data)) = &self.held
             && *held == key
         {
@@ -47,21 +50,25 @@ impl DataCache {
         }
         // Freed first: two would not always fit.
         self.held = None;
-        let data = Rc::new(DataSet::load(&read(name, folder)?, device)?);
+        let data = Rc::new(open(name, folder, shards, device)?);
         self.held = Some((key, Rc::clone(&data)));
         Ok(data)
     }
 }
 
-fn read(name: &DataName, folder: Option<&Path>) -> Result<RawData, TrainError> {
+fn open(name: &DataName, folder: Option<&Path>, shards: u32, device: Device) -> Result<DataSet, TrainError> {
     if let Some(manifest) = name.as_str().parse::<DataRef>().ok().and_then(|added| added.manifest()) {
         return match folder {
-            Some(folder) => pieces::read(folder, manifest),
+            Some(folder) => Ok(DataSet::of_pieces(Pieces::open(folder, manifest)?, shards, device)?),
             None => {
                 Err(TrainError::Config(format!("{name} is read from pieces, and the job names no folder")))
             }
         };
     }
+    Ok(DataSet::load(&read(name, folder)?, shards, device)?)
+}
+
+fn read(name: &DataName, folder: Option<&Path>) -> Result<RawData, TrainError> {
     let Some(dataset) = Dataset::named(name.as_str()) else {
         return Err(TrainError::Config(format!("there is no data set {name}")));
     };

@@ -1,63 +1,103 @@
-//! Data sets that users have added: a manifest and pieces, in the folder that the agent gives.
+//! Data sets that users have added: a manifest and pieces, in the folder that the agent gives, read shard by shard.
 //!
 //! Format: `spotsweep_proto::datasets::manifest`. The job names the manifest by its digest, the manifest names the
 //! pieces by theirs: nothing is believed that has another content, shape or place than it should.
 
-use super::{RawData, RawSamples, Scaling};
-use crate::{error::TrainError, models::Shape};
+use super::RawSamples;
+use crate::error::TrainError;
 use safetensors::{Dtype, SafeTensors};
 use spotsweep_proto::{
     datasets::manifest::{
         DATA_MANIFEST_BYTES, DataManifest, DataPart, ElementType, IMAGES, LABELS, LabelType, MANIFEST_FILE,
-        Piece,
+        Piece, pieces_for, shard_samples,
     },
     digest::Digest,
 };
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::{ErrorKind, Read},
-    path::Path,
+    path::{Path, PathBuf},
+    sync::Arc,
 };
 
-/// Reads the data set whose manifest has the digest `wanted`.
-///
-/// # Errors
-/// [`TrainError::Data`] names the piece that is missing, cut short, altered or mixed up with another.
-pub fn read(folder: &Path, wanted: Digest) -> Result<RawData, TrainError> {
-    let path = folder.join(MANIFEST_FILE);
-    let fail = |problem: String| TrainError::Data { path: path.clone(), problem };
-    let bytes = read_file(&path, DATA_MANIFEST_BYTES as u64).map_err(fail)?;
-    let manifest = DataManifest::decode(&bytes, wanted).map_err(|error| fail(error.to_string()))?;
-    let [channels, height, width] = manifest.shape.map(i64::from);
-    let classes = i64::try_from(manifest.classes.len()).unwrap_or(i64::MAX);
-    Ok(RawData {
-        shape: Shape { channels, height, width, classes },
-        elements: manifest.elements,
-        train: part(folder, &manifest, DataPart::Train)?,
-        test: part(folder, &manifest, DataPart::Test)?,
-        scaling: Scaling { mean: manifest.mean, std: manifest.std },
-    })
+/// An added data set in a folder: its manifest, believed, and its pieces, of which some may not be there yet.
+#[derive(Debug, Clone)]
+pub struct Pieces {
+    folder: PathBuf,
+    manifest: Arc<DataManifest>,
 }
 
-fn part(folder: &Path, manifest: &DataManifest, part: DataPart) -> Result<RawSamples, TrainError> {
-    let mut samples = RawSamples { images: Vec::new(), labels: Vec::new() };
-    for (place, piece) in manifest.pieces.iter().enumerate().filter(|(_, piece)| piece.part == part) {
-        let path = folder.join(piece.digest.to_string());
-        take(&path, manifest, piece, &mut samples).map_err(|problem| {
-            let last = piece.samples().end.saturating_sub(1);
-            let which = match part {
-                DataPart::Train => "training",
-                DataPart::Test => "test",
-            };
-            let problem = format!("piece {place} ({which} samples {} to {last}) {problem}", piece.first);
-            TrainError::Data { path, problem }
-        })?;
+/// The samples of one shard as they are stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardSamples {
+    /// Its number.
+    pub shard: u32,
+    /// Those of the training set, held-out ones included.
+    pub train: RawSamples,
+    /// Those of the test set.
+    pub test: RawSamples,
+}
+
+impl Pieces {
+    /// The data set in `folder` whose manifest has the digest `wanted`.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] if the manifest is missing, altered or senseless.
+    pub fn open(folder: &Path, wanted: Digest) -> Result<Self, TrainError> {
+        let path = folder.join(MANIFEST_FILE);
+        let fail = |problem: String| TrainError::Data { path: path.clone(), problem };
+        let bytes = read_file(&path, DATA_MANIFEST_BYTES as u64).map_err(fail)?;
+        let manifest = DataManifest::decode(&bytes, wanted).map_err(|error| fail(error.to_string()))?;
+        Ok(Self { folder: folder.to_owned(), manifest: Arc::new(manifest) })
     }
-    Ok(samples)
+
+    /// Where they lie.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What they are.
+    #[must_use]
+    pub fn manifest(&self) -> &DataManifest {
+        &self.manifest
+    }
+
+    /// Reads the samples of `shards` out of `of`, and no piece that has none of them. Each piece is read once.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] names the piece that is missing, cut short, altered or mixed up with another.
+    pub fn read(&self, shards: &BTreeSet<u32>, of: u32) -> Result<Vec<ShardSamples>, TrainError> {
+        let none = || RawSamples { images: Vec::new(), labels: Vec::new() };
+        let all = shards.iter().map(|&shard| ShardSamples { shard, train: none(), test: none() });
+        let mut all: Vec<ShardSamples> = all.collect();
+        let ranges: Vec<_> = shards.iter().map(|&shard| shard..shard.saturating_add(1)).collect();
+        for place in pieces_for(&self.manifest, &ranges, of) {
+            let piece = &self.manifest.pieces[place];
+            let path = self.folder.join(piece.digest.to_string());
+            take(&path, &self.manifest, piece, of, &mut all).map_err(|problem| {
+                let last = piece.samples().end.saturating_sub(1);
+                let which = match piece.part {
+                    DataPart::Train => "training",
+                    DataPart::Test => "test",
+                };
+                let problem = format!("piece {place} ({which} samples {} to {last}) {problem}", piece.first);
+                TrainError::Data { path, problem }
+            })?;
+        }
+        Ok(all)
+    }
 }
 
-/// Appends the samples of one piece.
-fn take(path: &Path, manifest: &DataManifest, piece: &Piece, into: &mut RawSamples) -> Result<(), String> {
+/// Appends the samples of one piece to the shards out of `of` that own them.
+fn take(
+    path: &Path,
+    manifest: &DataManifest,
+    piece: &Piece,
+    of: u32,
+    into: &mut [ShardSamples],
+) -> Result<(), String> {
     let bytes = read_file(path, piece.bytes)?;
     if bytes.len() as u64 != piece.bytes {
         return Err(format!("has {} bytes instead of {}", bytes.len(), piece.bytes));
@@ -98,8 +138,19 @@ fn take(path: &Path, manifest: &DataManifest, piece: &Piece, into: &mut RawSampl
     if let Some(label) = labels.iter().find(|&&label| usize::from(label) >= manifest.classes.len()) {
         return Err(format!("holds the label {label}, and there are {} classes", manifest.classes.len()));
     }
-    into.images.extend_from_slice(images.data());
-    into.labels.extend(labels);
+    let sample_bytes = images.data().len() / count.max(1);
+    for shard in into {
+        let own = shard_samples(manifest.samples(piece.part), shard.shard, of);
+        let start = own.start.clamp(piece.samples().start, piece.samples().end) - piece.first;
+        let end = own.end.clamp(piece.samples().start, piece.samples().end) - piece.first;
+        let (start, end) = (start as usize, end as usize);
+        let part = match piece.part {
+            DataPart::Train => &mut shard.train,
+            DataPart::Test => &mut shard.test,
+        };
+        part.images.extend_from_slice(&images.data()[start * sample_bytes..end * sample_bytes]);
+        part.labels.extend_from_slice(&labels[start..end]);
+    }
     Ok(())
 }
 
@@ -167,6 +218,11 @@ mod tests {
         safetensors::serialize([(IMAGES, images), (LABELS, labels)], None).unwrap()
     }
 
+    /// Everything, as one shard.
+    fn read(folder: &Path, wanted: Digest) -> Result<ShardSamples, TrainError> {
+        Ok(Pieces::open(folder, wanted)?.read(&[0].into(), 1)?.remove(0))
+    }
+
     fn problem(folder: &Path, wanted: Digest) -> String {
         match read(folder, wanted).unwrap_err() {
             TrainError::Data { problem, .. } => problem,
@@ -186,11 +242,44 @@ mod tests {
     }
 
     #[test]
+    fn a_shard_is_read_from_the_pieces_that_hold_it_and_from_no_other() {
+        let (folder, manifest, digest) = folder(ElementType::U8);
+        let pieces = Pieces::open(folder.path(), digest).unwrap();
+        // Training samples 0 and 1, and the first of the test set.
+        fs::remove_file(folder.path().join(manifest.pieces[1].digest.to_string())).unwrap();
+        let read = pieces.read(&[0].into(), 2).unwrap();
+        assert_eq!((&read[0].train.images[..], &read[0].train.labels[..]), (&[0, 1, 2, 3][..], &[0, 1][..]));
+        assert_eq!((&read[0].test.images[..], &read[0].test.labels[..]), (&[0, 1][..], &[0][..]));
+        // The other one begins in the first piece and ends in the second, which is not there.
+        let error = pieces.read(&[1].into(), 2).unwrap_err().to_string();
+        assert!(error.contains("piece 1 (training samples 3 to 4) is missing"), "{error}");
+    }
+
+    #[test]
+    fn shards_together_hold_every_sample_once_in_order() {
+        let (folder, _, digest) = folder(ElementType::F32);
+        let pieces = Pieces::open(folder.path(), digest).unwrap();
+        let whole = pieces.read(&[0].into(), 1).unwrap().remove(0);
+        for of in [2, 3, 4, 8] {
+            let all = pieces.read(&(0..of).collect(), of).unwrap();
+            let joined = |part: fn(&ShardSamples) -> &RawSamples| RawSamples {
+                images: all.iter().flat_map(|shard| part(shard).images.clone()).collect(),
+                labels: all.iter().flat_map(|shard| part(shard).labels.clone()).collect(),
+            };
+            assert_eq!(
+                (joined(|s| &s.train), joined(|s| &s.test)),
+                (whole.train.clone(), whole.test.clone())
+            );
+        }
+    }
+
+    #[test]
     fn inputs_are_scaled_by_feature() {
         let (folder, _, digest) = folder(ElementType::F32);
-        let data =
-            super::super::DataSet::load(&read(folder.path(), digest).unwrap(), tch::Device::Cpu).unwrap();
-        let (inputs, _) = data.slice(&data.train, 1, 1);
+        let pieces = Pieces::open(folder.path(), digest).unwrap();
+        let data = super::super::DataSet::of_pieces(pieces, 1, tch::Device::Cpu).unwrap();
+        data.complete().unwrap();
+        let (inputs, _) = data.slice(&data.shard(0).unwrap().train, 1, 1);
         let found: Vec<f32> = Vec::try_from(inputs.view([-1])).unwrap();
         assert_eq!(found, [(2.0 - 0.5) / 0.5, (3.0 - 0.25) / 2.0]);
     }

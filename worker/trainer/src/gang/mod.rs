@@ -11,7 +11,7 @@ pub mod tree;
 use crate::job::Host;
 use spotsweep_proto::gang::{Generation, Roster, STORE_KEY_BYTES, STORE_VALUE_BYTES, StoreOp, StoreValue};
 use spotsweep_trainer_shim::Rendezvous;
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 /// Where a rank stands among make-ups.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ struct Next {
     roster: Roster,
     /// Numbers of the questions whether its ranks are ready, as far as they are not answered.
     unready: Vec<u64>,
+    /// What this rank has yet to tell the others of it: that it is ready.
+    untold: Option<StoreOp>,
 }
 
 impl Gang {
@@ -36,9 +38,9 @@ impl Gang {
         Self { roster, next: None }
     }
 
-    /// Takes note of a make-up. `None` if it is not newer than all others; otherwise what there is to be told to its
-    /// store, and to be asked of it by rank `rank` of the present make-up: whether everybody is ready to connect, so
-    /// that nobody waits for a newcomer that still loads its data. Rank 0 asks for all, the others change over with it.
+    /// Takes note of a make-up. `None` if it is not newer than all others; otherwise what there is to be asked of its
+    /// store by rank `rank` of the present make-up: whether everybody is ready to connect, so
+    /// that nobody waits for one that still reads its data. Rank 0 asks for all, the others change over with it.
     pub fn offer(&mut self, roster: Roster, rank: u32) -> Option<Questions> {
         let newest = self.next.as_ref().map_or(self.roster.generation, |next| next.roster.generation);
         if roster.generation <= newest {
@@ -47,11 +49,31 @@ impl Gang {
         let asks = if rank == 0 { 0..roster.shares.ranks() } else { 0..0 };
         let questions = Questions {
             generation: roster.generation,
-            tell: roster.rank.map(ready),
             ask: asks.map(|rank| StoreOp::Get { key: ready_key(rank) }).collect(),
         };
-        self.next = Some(Next { roster, unready: Vec::new() });
+        let untold = roster.rank.map(ready);
+        self.next = Some(Next { roster, unready: Vec::new(), untold });
         Some(questions)
+    }
+
+    /// The shards of this rank: in the present make-up, and in the newest that it was told of.
+    #[must_use]
+    pub fn shards(&self) -> [Range<u32>; 2] {
+        let of = |roster: &Roster| roster.rank.map_or(0..0, |rank| roster.shares.of(rank));
+        [of(&self.roster), self.next.as_ref().map_or(0..0, |next| of(&next.roster))]
+    }
+
+    /// What to tell the store of the newest make-up now that this rank has all that it needs there, unless it is told.
+    pub fn take_ready(&mut self) -> Option<(Generation, StoreOp)> {
+        let next = self.next.as_mut()?;
+        Some((next.roster.generation, next.untold.take()?))
+    }
+
+    /// Skips the present make-up, in which this rank has met nobody yet, if `roster` is newer.
+    pub fn skip_to(&mut self, roster: Roster) {
+        if roster.generation > self.roster.generation {
+            (self.roster, self.next) = (roster, None);
+        }
     }
 
     /// The newest make-up is not to be changed over to before this question is answered.
@@ -100,13 +122,11 @@ impl Gang {
     }
 }
 
-/// What a rank has for the store of a make-up that it is told of.
+/// What a rank asks the store of a make-up that it is told of.
 #[derive(Debug)]
 pub struct Questions {
     /// Whose store.
     pub generation: Generation,
-    /// To be told, if it will be in it.
-    pub tell: Option<StoreOp>,
     /// To be waited for.
     pub ask: Vec<StoreOp>,
 }
@@ -115,6 +135,21 @@ pub struct Questions {
 #[must_use]
 pub fn ready(rank: u32) -> StoreOp {
     StoreOp::Set { key: ready_key(rank), value: StoreValue::default() }
+}
+
+/// Set when a rank connects.
+const CONNECTS: &str = "connects";
+
+/// Says that ranks of this make-up connect already, so that nobody prepares for longer.
+#[must_use]
+pub fn connects() -> StoreOp {
+    StoreOp::Set { key: CONNECTS.to_owned(), value: StoreValue::default() }
+}
+
+/// Asks to be told that ranks of this make-up connect.
+#[must_use]
+pub fn whether_they_connect() -> StoreOp {
+    StoreOp::Get { key: CONNECTS.to_owned() }
 }
 
 fn ready_key(rank: u32) -> String {
@@ -197,5 +232,28 @@ mod tests {
         assert!(!gang.is_agreed(&[gang.news()]));
         gang.answered(7);
         assert!(gang.is_agreed(&[gang.news()]));
+    }
+
+    #[test]
+    fn a_rank_says_once_that_it_is_ready_and_only_for_the_newest_make_up_that_it_is_in() {
+        let mut gang = Gang::new(roster(1, 2));
+        assert_eq!(gang.take_ready(), None);
+        let own = |roster: &Roster| roster.shares.of(roster.rank.unwrap());
+        gang.offer(roster(2, 3), 1);
+        gang.offer(roster(3, 4), 1);
+        assert_eq!(gang.shards(), [own(&roster(1, 2)), own(&roster(3, 4))]);
+        assert_eq!(gang.take_ready(), Some((Generation(3), ready(roster(3, 4).rank.unwrap()))));
+        assert_eq!(gang.take_ready(), None);
+        gang.offer(Roster { rank: None, ..roster(4, 2) }, 1);
+        assert_eq!((gang.take_ready(), gang.shards()[1].clone()), (None, 0..0));
+    }
+
+    #[test]
+    fn a_rank_that_has_met_nobody_yet_skips_to_a_newer_make_up_and_never_back() {
+        let mut gang = Gang::new(roster(2, 2));
+        gang.skip_to(roster(1, 3));
+        assert_eq!(gang.roster, roster(2, 2));
+        gang.skip_to(roster(4, 3));
+        assert_eq!((&gang.roster, gang.shards()[1].clone()), (&roster(4, 3), 0..0));
     }
 }

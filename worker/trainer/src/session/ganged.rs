@@ -4,7 +4,7 @@
 //! hold another, so a gang that lost a rank goes on from memory. Only if nobody holds a state is the job's checkpoint
 //! read, or the trial begun.
 
-use super::{End, Kept, Session, pace::Pace};
+use super::{End, Kept, Session, fed::Awaited, pace::Pace};
 use crate::{
     checkpoint::{
         Meta,
@@ -35,11 +35,36 @@ impl Session<'_> {
     /// Gets the state into memory, alone or with the gang. Says how the session ends, if this process is none of the
     /// gang any more.
     pub(super) fn enter(&mut self) -> Result<Option<End>, TrainError> {
-        let Some(roster) = self.gang.as_ref().map(|gang| gang.roster.clone()) else {
+        if self.gang.is_none() {
             self.load()?;
             self.started()?;
             return Ok(None);
-        };
+        }
+        loop {
+            if let Some(end) = self.form()? {
+                return Ok(Some(end));
+            }
+            match self.await_data()? {
+                Awaited::Here => break,
+                Awaited::NewMakeUp => {}
+                Awaited::End(end) => return Ok(Some(end)),
+            }
+        }
+        if self.owes_report() {
+            self.report()?;
+        }
+        let _ = self.exchange.take_spent();
+        Ok(None)
+    }
+
+    /// Connects to the other ranks of the present make-up and agrees with them on the state.
+    fn form(&mut self) -> Result<Option<End>, TrainError> {
+        if !self.has_state
+            && let Some(end) = self.prepare()?
+        {
+            return Ok(Some(end));
+        }
+        let Some(roster) = self.gang.as_ref().map(|gang| gang.roster.clone()) else { return Ok(None) };
         let Some(rank) = roster.rank else { return Ok(Some(End::Stopped { checkpoint: false })) };
         if roster.shares.shards() != self.config.shards {
             let (told, own) = (roster.shares.shards(), self.config.shards);
@@ -49,6 +74,7 @@ impl Session<'_> {
             // Others have said so when they were told of this make-up.
             self.host.post(roster.generation, ready(rank)).map_err(TrainError::HostGone)?;
         }
+        self.tell_those_who_prepare(roster.generation)?;
         let timeout = Duration::from_millis(roster.timeout_ms);
         let mut store = HostStore { host: &mut *self.host, generation: roster.generation, timeout };
         let exchange = Exchange::connect(&roster, rank, self.config.exact, self.device, &mut store)?;
@@ -65,10 +91,6 @@ impl Session<'_> {
             backend.to_string()
         });
         self.say(FromTrainer::GangFormed { epoch, generation, step, over, shard_us: None })?;
-        if self.owes_report() {
-            self.report()?;
-        }
-        let _ = self.exchange.take_spent();
         Ok(None)
     }
 
@@ -180,7 +202,7 @@ impl Session<'_> {
         }
     }
 
-    fn order(&mut self, command: Command) -> Result<Option<End>, TrainError> {
+    pub(super) fn order(&mut self, command: Command) -> Result<Option<End>, TrainError> {
         match command {
             Command::Stop { checkpoint } => return Ok(Some(End::Stopped { checkpoint })),
             Command::Checkpoint if self.has_state => {
@@ -189,6 +211,7 @@ impl Session<'_> {
             }
             Command::Checkpoint => {}
             Command::Gang(roster) => self.offer(roster)?,
+            Command::Data(shards) => self.feed.note(shards, &self.data),
             Command::Answer { id, value } => self.answered(id, value.is_some()),
         }
         Ok(None)
@@ -198,15 +221,12 @@ impl Session<'_> {
     pub(super) fn offer(&mut self, roster: Roster) -> Result<(), TrainError> {
         let Some(gang) = &mut self.gang else { return Ok(()) };
         let Some(questions) = gang.offer(roster, self.exchange.rank()) else { return Ok(()) };
-        let Questions { generation, tell, ask } = questions;
-        if let Some(tell) = tell {
-            self.host.post(generation, tell).map_err(TrainError::HostGone)?;
-        }
+        let Questions { generation, ask } = questions;
         for question in ask {
             let id = self.host.post(generation, question).map_err(TrainError::HostGone)?;
             gang.wait_for(id);
         }
-        Ok(())
+        self.read_ahead()
     }
 
     /// Takes note of an answer. One without a value comes when the make-up is over before it began: a newer one follows.

@@ -2,8 +2,10 @@
 //!
 //! Owns the order of things at the end of a step: first what was learnt is settled, then reported, then kept.
 //! So a checkpoint never holds a step that diverged, and a resumed trial never repeats a report that a
-//! checkpoint lies behind. What a step is made of is in [`steps`], life in a gang in [`ganged`].
+//! checkpoint lies behind. What a step is made of is in [`steps`], life in a gang in [`ganged`], how a rank gets the data of
+//! its shards in [`fed`].
 
+mod fed;
 mod ganged;
 mod metrics;
 mod pace;
@@ -17,7 +19,7 @@ use self::{
 use crate::{
     checkpoint::{self, Meta, STATE_FORMAT, Snapshot, writer::Writer},
     contribution::Layout,
-    data::{DataSet, split::split},
+    data::{DataSet, feed::Feed, split::split},
     error::TrainError,
     gang::{Gang, exchange::Exchange},
     job::{Command, Host, Progress},
@@ -85,6 +87,8 @@ struct Session<'a> {
     recipe: Digest,
     device: Device,
     data: Rc<DataSet>,
+    /// What comes into `data` while a gang trains.
+    feed: Feed,
     host: &'a mut dyn Host,
     progress: &'a Progress,
     network: Network,
@@ -124,9 +128,12 @@ struct Kept {
 impl<'a> Session<'a> {
     fn new(setting: Setting<'a>, host: &'a mut dyn Host, progress: &'a Progress) -> Result<Self, TrainError> {
         let Setting { job, config, device, data } = setting;
-        let samples = u32::try_from(data.train.len()).unwrap_or(u32::MAX);
-        let parts = split(samples, config.validation_fraction, config.seed);
-        let shards = shards::divide(&config, &parts, samples, data.test.len(), device)?;
+        let facts = data.facts();
+        let parts = split(facts.train_samples, config.validation_fraction, config.seed);
+        let shards = shards::divide(&config, &parts, facts.train_samples, facts.test_samples, device)?;
+        if job.gang.is_none() {
+            data.complete()?;
+        }
         let steps_per_epoch = shards.first().map_or(1, |shard| shard.order.steps_per_epoch());
         let schedule = Schedule {
             peak: config.learning_rate,
@@ -148,6 +155,7 @@ impl<'a> Session<'a> {
             config,
             device,
             data,
+            feed: Feed::default(),
             host,
             progress,
             network,
@@ -201,6 +209,7 @@ impl<'a> Session<'a> {
             if let Some(files) = self.writer.poll()? {
                 self.say_kept(files, false)?;
             }
+            self.read_ahead()?;
             match self.host.poll() {
                 Some(Command::Stop { checkpoint }) => return Ok(End::Stopped { checkpoint }),
                 Some(Command::Checkpoint) => {
@@ -208,6 +217,7 @@ impl<'a> Session<'a> {
                     self.keep()?;
                 }
                 Some(Command::Gang(roster)) => self.offer(roster)?,
+                Some(Command::Data(shards)) => self.feed.note(shards, &self.data),
                 Some(Command::Answer { id, value }) => self.answered(id, value.is_some()),
                 None if self.is_checkpoint_due() => self.keep()?,
                 None => {}

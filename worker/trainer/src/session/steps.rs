@@ -43,7 +43,7 @@ impl Session<'_> {
         }
         let Some(shard) = self.shards.first_mut() else { return Ok(()) };
         let places = shard.order.batch(self.step)?;
-        let (images, labels) = self.data.batch(&self.data.train, &places);
+        let (images, labels) = self.data.batch(&self.data.shard(0)?.train, &places);
         let outcome = self.network.train(&images, &labels, self.step, self.schedule.rate(self.step))?;
         self.finished(labels.numel() as u64);
         self.agreed = self.gang.as_ref().is_some_and(|gang| gang.is_agreed(&[gang.news()]));
@@ -118,7 +118,7 @@ impl Session<'_> {
             return self.network.contribute_last(None, self.step, &self.rows.layout, sum, &mut self.exchange);
         };
         let places = own.order.batch(self.step)?;
-        let (images, labels) = self.data.batch(&self.data.train, &places);
+        let (images, labels) = self.data.batch(&self.data.shard(shard)?.train, &places);
         self.network.set_statistics(before)?;
         let batch = Batch { shard, origin: own.origin, images: &images, labels: &labels };
         self.network.contribute_last(Some(&batch), self.step, &self.rows.layout, sum, &mut self.exchange)
@@ -155,7 +155,7 @@ impl Session<'_> {
             return row.clear();
         }
         let places = own.order.batch(self.step)?;
-        let (images, labels) = self.data.batch(&self.data.train, &places);
+        let (images, labels) = self.data.batch(&self.data.shard(shard)?.train, &places);
         self.network.set_statistics(before)?;
         let batch = Batch { shard, origin: own.origin, images: &images, labels: &labels };
         self.network.contribute(&batch, self.step, &self.rows.layout, row)
@@ -164,10 +164,6 @@ impl Session<'_> {
     /// Evaluates the held-out samples or the test set: each rank its shards, put together in the order of shards.
     pub(super) fn evaluate(&mut self, part: Part) -> Result<Tally, TrainError> {
         let (shards, own) = (self.shards.len(), self.exchange.shards());
-        let samples = match part {
-            Part::Train | Part::Validation => &self.data.train,
-            Part::Test => &self.data.test,
-        };
         // Sums of losses, then samples classified rightly, by shard.
         let mut numbers = vec![0.0; 2 * shards];
         let mut total = 0;
@@ -182,6 +178,11 @@ impl Session<'_> {
                 Which::From { count, .. } => count.unsigned_abs(),
             };
             if own.contains(&(index as u32)) {
+                let held = self.data.shard(index as u32)?;
+                let samples = match part {
+                    Part::Train | Part::Validation => &held.train,
+                    Part::Test => &held.test,
+                };
                 let tally = evaluate(self.network.model.as_ref(), &self.data, samples, which, self.device)?;
                 numbers[index] = tally.loss_sum;
                 numbers[shards + index] = tally.correct as f64;

@@ -1,6 +1,7 @@
 //! A hub that plays agents and coordinator for the ranks of one trial: starts trainers, tells them their make-up, keeps
 //! the rendezvous stores, writes down what they say.
 
+#![allow(dead_code, reason = "each test file uses its part")]
 #![allow(unreachable_pub, reason = "a module of a test")]
 #![allow(clippy::unwrap_used, reason = "a test: what is not there is a failure")]
 
@@ -19,6 +20,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     fs,
     io::{BufRead, BufReader, Write},
+    ops::Range,
     path::PathBuf,
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::{Receiver, Sender, channel},
@@ -170,6 +172,12 @@ impl Hub {
     pub fn stop(&mut self, who: usize, checkpoint: bool) {
         let epoch = self.epoch();
         self.send(who, &ToTrainer::Stop { epoch, checkpoint });
+    }
+
+    /// Tells trainer `who` that the pieces of these shards lie in its data folder.
+    pub fn data(&mut self, who: usize, shards: Range<u32>) {
+        let epoch = self.epoch();
+        self.send(who, &ToTrainer::Data { epoch, shards });
     }
 
     pub fn checkpoint(&mut self, who: usize) {
