@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Response, Status, Streaming};
 
 /// An agent that does not say hello within this is none.
-const HELLO_LIMIT: Duration = Duration::from_secs(10);
+const HELLO_LIMIT: Duration = Duration::from_secs(5);
 
 /// Takes agents in.
 pub struct WorkerService {
