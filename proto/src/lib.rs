@@ -9,6 +9,7 @@ pub mod catalogue;
 pub mod checkpoint;
 pub mod datasets;
 pub mod digest;
+pub mod event_file;
 pub mod gang;
 pub mod ids;
 pub mod limits;

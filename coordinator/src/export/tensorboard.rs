@@ -1,7 +1,6 @@
 //! TensorBoard: a folder a trial, with one event file.
 //!
-//! An event file is a row of records, each framed by its length and masked CRC-32C sums (TensorFlow, "TFRecord and
-//! tf.train.Example"). Scalars are tensors of the plugin `scalars` with DT_DOUBLE, so that they keep all their bits;
+//! An event file is a row of records ([`spotsweep_proto::event_file`]). Scalars are tensors of the plugin `scalars` with DT_DOUBLE, so that they keep all their bits;
 //! parameters are the session of the plugin `hparams`. The messages are those of TensorBoard's `event.proto`,
 //! `summary.proto`, `tensor.proto` and `plugins/hparams/plugin_data.proto`, with the fields that are written here.
 
@@ -15,6 +14,7 @@ use messages::{
     event::What, plain,
 };
 use prost::Message as _;
+use spotsweep_proto::event_file::framed;
 use spotsweep_wire::v1::{Point, Trial};
 use std::{
     collections::HashSet,
@@ -178,7 +178,7 @@ impl Run {
     }
 
     fn event(&mut self, event: Event) -> Result<(), Problem> {
-        let record = record(&event.encode_to_vec());
+        let record = framed(&event.encode_to_vec());
         self.file.write_all(&record).map_err(|error| failed("write", &self.path, &error))
     }
 }
@@ -186,22 +186,6 @@ impl Run {
 #[expect(clippy::cast_precision_loss, reason = "to a microsecond until the year 2255")]
 fn seconds(at_us: u64) -> f64 {
     at_us as f64 / 1e6
-}
-
-/// A TFRecord: length, its sum, data, their sum; all little-endian.
-fn record(data: &[u8]) -> Vec<u8> {
-    let length = (data.len() as u64).to_le_bytes();
-    let mut record = Vec::with_capacity(data.len() + 16);
-    record.extend(length);
-    record.extend(masked(crc32c::crc32c(&length)).to_le_bytes());
-    record.extend(data);
-    record.extend(masked(crc32c::crc32c(data)).to_le_bytes());
-    record
-}
-
-/// Masked, so that a sum over data that holds sums is none of those (as in TensorFlow's `crc32c.h`).
-fn masked(sum: u32) -> u32 {
-    sum.rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
 #[cfg(test)]
@@ -216,22 +200,11 @@ mod tests {
         while !rest.is_empty() {
             let length = usize::try_from(u64::from_le_bytes(rest[..8].try_into().unwrap())).unwrap();
             let data = &rest[12..12 + length];
-            assert_eq!(record(data), rest[..16 + length]);
+            assert_eq!(framed(data), rest[..16 + length]);
             events.push(Event::decode(data).unwrap());
             rest = &rest[16 + length..];
         }
         events
-    }
-
-    #[test]
-    fn a_record_is_framed_as_the_format_says() {
-        // CRC-32C of the text "123456789" is e3069283 (RFC 3720 and the catalogue of CRCs).
-        assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283);
-        let framed = record(b"123456789");
-        assert_eq!(framed.len(), 8 + 4 + 9 + 4);
-        assert_eq!(framed[..8], 9u64.to_le_bytes());
-        // ((sum >> 15 | sum << 17) + a282ead8) mod 2^32, by hand.
-        assert_eq!(framed[21..], 0xc78a_b0e5u32.to_le_bytes());
     }
 
     #[tokio::test]

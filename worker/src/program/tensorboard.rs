@@ -1,12 +1,12 @@
 //! Scalars from the event files of TensorBoard, read as they grow.
 //!
-//! An event file is a row of records, each framed by its length and masked CRC-32C sums (TensorFlow, "TFRecord and
-//! tf.train.Example"). A scalar is a `simple_value`, as PyTorch writes it, or a tensor of one number, as TensorFlow 2 does
+//! An event file is a row of records ([`spotsweep_proto::event_file`]). A scalar is a `simple_value`, as PyTorch writes it, or a tensor of one number, as TensorFlow 2 does
 //! (`event.proto`, `summary.proto`, `tensor.proto`). The folder of a file below the named one goes before the tag, so that
 //! `train/` and `validation/` of Keras stay apart.
 
 use prost::Message;
 use serde_json::{Map, Value};
+use spotsweep_proto::event_file::{self, FRAME_BYTES, HEAD_BYTES, data_bytes};
 use std::{
     collections::BTreeMap,
     fs::{self, File},
@@ -21,11 +21,7 @@ const DEPTH: usize = 4;
 /// Largest record. Longer ones hold pictures and the like; the file is not read beyond one.
 const RECORD_BYTES: usize = 16 << 20;
 /// Bytes that are read of one file at a time: a record at least.
-const READ_BYTES: usize = RECORD_BYTES + FRAME;
-/// Bytes of length, its sum, and the sum of the data.
-const FRAME: usize = 16;
-/// What the sums are masked with (TensorFlow, `core/lib/hash/crc32c.h`).
-const MASK: u32 = 0xa282_ead8;
+const READ_BYTES: usize = RECORD_BYTES + FRAME_BYTES;
 
 #[derive(Clone, PartialEq, Message)]
 struct Event {
@@ -161,30 +157,24 @@ fn records(bytes: &[u8], mut each: impl FnMut(&[u8])) -> (usize, Option<String>)
     let mut used = 0;
     loop {
         let rest = &bytes[used..];
-        let (Some(length), Some(sum)) = (rest.first_chunk::<8>(), rest.get(8..12)) else {
-            return (used, None);
-        };
-        if masked(length) != u32::from_le_bytes([sum[0], sum[1], sum[2], sum[3]]) {
+        let Some(head) = rest.first_chunk::<HEAD_BYTES>() else { return (used, None) };
+        let Some(length) = data_bytes(head) else {
             return (used, Some("a record's length is damaged".to_owned()));
-        }
-        let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
+        };
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
         if length > RECORD_BYTES {
             return (used, Some(format!("a record is longer than {RECORD_BYTES} bytes")));
         }
-        let (Some(data), Some(sum)) = (rest.get(12..12 + length), rest.get(12 + length..FRAME + length))
-        else {
+        let behind = &rest[HEAD_BYTES..];
+        let (Some(data), Some(told)) = (behind.get(..length), behind.get(length..length + 4)) else {
             return (used, None);
         };
-        if masked(data) != u32::from_le_bytes([sum[0], sum[1], sum[2], sum[3]]) {
+        if event_file::sum(data) != told {
             return (used, Some("a record is damaged".to_owned()));
         }
         each(data);
-        used += FRAME + length;
+        used += FRAME_BYTES + length;
     }
-}
-
-fn masked(data: &[u8]) -> u32 {
-    crc32c::crc32c(data).rotate_right(15).wrapping_add(MASK)
 }
 
 fn add(record: &[u8], prefix: &str, found: &mut ByStep) {
@@ -203,15 +193,11 @@ fn add(record: &[u8], prefix: &str, found: &mut ByStep) {
 mod tests {
     use super::*;
     use serde_json::json;
+    use spotsweep_proto::event_file::framed;
     use std::io::Write as _;
 
-    fn record(data: &[u8]) -> Vec<u8> {
-        let length = (data.len() as u64).to_le_bytes();
-        [&length[..], &masked(&length).to_le_bytes(), data, &masked(data).to_le_bytes()].concat()
-    }
-
     fn event(step: i64, values: Vec<Scalar>) -> Vec<u8> {
-        record(&Event { step, summary: Some(Summary { values }) }.encode_to_vec())
+        framed(&Event { step, summary: Some(Summary { values }) }.encode_to_vec())
     }
 
     fn simple(tag: &str, value: f32) -> Scalar {
@@ -255,7 +241,7 @@ mod tests {
     fn a_file_that_is_damaged_is_said_once_and_the_others_are_read() {
         let folder = tempfile::tempdir().unwrap();
         let mut bad = event(1, vec![simple("loss", 0.5)]);
-        bad.extend(record(b"x"));
+        bad.extend(framed(b"x"));
         bad.extend(vec![7; 64]);
         fs::write(folder.path().join("a.tfevents"), bad).unwrap();
         fs::write(folder.path().join("b.tfevents"), event(2, vec![simple("loss", 1.0)])).unwrap();

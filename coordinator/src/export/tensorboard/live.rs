@@ -4,7 +4,7 @@
 //! A point is one record, and points come in order of steps; so none is there twice and none is missing.
 
 use super::{
-    Run, SESSION_END, masked,
+    Run, SESSION_END,
     messages::{DT_DOUBLE, Event, event::What},
 };
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
     export::{failed, final_name},
 };
 use prost::Message as _;
+use spotsweep_proto::event_file::{self, FRAME_BYTES, HEAD_BYTES, data_bytes};
 use spotsweep_wire::v1::{Point, Trial};
 use std::{
     fs::{File, OpenOptions},
@@ -111,7 +112,7 @@ fn read(file: &mut impl Read) -> io::Result<Found> {
     let mut found = Found::default();
     while let Some(data) = record(file)? {
         let Ok(event) = Event::decode(data.as_slice()) else { break };
-        found.whole_bytes += data.len() as u64 + 16;
+        found.whole_bytes += (data.len() + FRAME_BYTES) as u64;
         found.records += 1;
         let Some(What::Summary(summary)) = event.what else { continue };
         #[expect(
@@ -141,7 +142,7 @@ fn read(file: &mut impl Read) -> io::Result<Found> {
 
 /// The data of the next record; `None` at the end, and where it is cut or damaged.
 fn record(file: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
-    let mut head = [0; 12];
+    let mut head = [0; HEAD_BYTES];
     let mut data = Vec::new();
     let mut sum = [0; 4];
     let filled = |file: &mut dyn Read, bytes: &mut [u8]| match file.read_exact(bytes) {
@@ -151,14 +152,10 @@ fn record(file: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     if !filled(file, &mut head)? {
         return Ok(None);
     }
-    let (length, length_sum) = head.split_at(8);
-    let bytes = length.try_into().map(u64::from_le_bytes).unwrap_or(u64::MAX);
-    if masked(crc32c::crc32c(length)).to_le_bytes() != length_sum || bytes > RECORD_BYTES {
-        return Ok(None);
-    }
+    let Some(bytes) = data_bytes(&head).filter(|bytes| *bytes <= RECORD_BYTES) else { return Ok(None) };
     file.take(bytes).read_to_end(&mut data)?;
     let whole = data.len() as u64 == bytes && filled(file, &mut sum)?;
-    Ok((whole && masked(crc32c::crc32c(&data)).to_le_bytes() == sum).then_some(data))
+    Ok((whole && event_file::sum(&data) == sum).then_some(data))
 }
 
 #[cfg(test)]
