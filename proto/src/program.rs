@@ -5,6 +5,7 @@
 //! messages of [`crate::line`], one JSON object a line, in which `epoch` may be left out: a program has one job in its life.
 
 use crate::digest::Digest;
+use regex::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -53,6 +54,17 @@ pub const CODE_FILES: usize = 20_000;
 pub const CODE_PIECE_BYTES: usize = 4 << 20;
 /// Bytes of a program's output that are kept where the sweep says nothing.
 pub const OUTPUT_BYTES: u64 = 16 << 20;
+
+/// Largest compiled expression of [`MetricsFrom::Stdout`], in bytes.
+const PATTERN_COMPILED_BYTES: usize = 1 << 20;
+
+/// Compiles the expression of [`MetricsFrom::Stdout`]: what was accepted in a sweep file is accepted by every worker.
+///
+/// # Errors
+/// It is none, or too large when compiled.
+pub fn compile_pattern(pattern: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(pattern).size_limit(PATTERN_COMPILED_BYTES).build()
+}
 
 /// What a sweep trains if not a model of the catalogue.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

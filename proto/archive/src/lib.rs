@@ -7,7 +7,7 @@
 mod pack;
 mod unpack;
 
-pub use pack::{Contents, Packed, contents, pack};
+pub use pack::{Contents, Packed, contents, pack, plain_header};
 use std::path::PathBuf;
 pub use unpack::unpack;
 

@@ -72,16 +72,10 @@ pub fn pack(folder: &Path, into: impl Write) -> Result<Packed, ArchiveError> {
         _ => io("pack", path)(source),
     };
     for item in &items {
-        // Times, owners and all but one bit of the mode stay at zero: they differ from machine to machine.
-        let mut header = tar::Header::new_gnu();
-        header.set_mtime(0);
-        header.set_uid(0);
-        header.set_gid(0);
         match &item.kind {
             Kind::File { bytes, executable } => {
-                header.set_entry_type(tar::EntryType::Regular);
-                header.set_mode(if *executable { 0o755 } else { 0o644 });
-                header.set_size(*bytes);
+                let mode = if *executable { 0o755 } else { 0o644 };
+                let mut header = plain_header(tar::EntryType::Regular, mode, *bytes);
                 let file = File::open(&item.path).map_err(io("read", &item.path))?;
                 let mut exactly = Exactly { file: file.take(*bytes), left: *bytes };
                 tar.append_data(&mut header, &item.name, &mut exactly)
@@ -92,9 +86,7 @@ pub fn pack(folder: &Path, into: impl Write) -> Result<Packed, ArchiveError> {
                 }
             }
             Kind::Link { to } => {
-                header.set_entry_type(tar::EntryType::Symlink);
-                header.set_mode(0o777);
-                header.set_size(0);
+                let mut header = plain_header(tar::EntryType::Symlink, 0o777, 0);
                 tar.append_link(&mut header, &item.name, to).map_err(|error| failed(&item.path, error))?;
             }
         }
@@ -103,6 +95,20 @@ pub fn pack(folder: &Path, into: impl Write) -> Result<Packed, ArchiveError> {
     counted.flush().map_err(|error| failed(folder, error))?;
     let digest = Digest(*counted.hasher.finalize().as_bytes());
     Ok(Packed { code: Code { digest, bytes: counted.bytes }, contents })
+}
+
+/// The header of an entry that says nothing of when, where and by whom it was made: times and owners are zero, as they differ
+/// from machine to machine.
+#[must_use]
+pub fn plain_header(kind: tar::EntryType, mode: u32, bytes: u64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_mtime(0);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(bytes);
+    header
 }
 
 fn summary(items: &[Item]) -> Contents {

@@ -16,7 +16,7 @@ use crate::{
     metric::Objective,
     program::{
         COMMAND_PART_BYTES, COMMAND_PARTS, Compat, DEFAULT_COMMAND, GRACE_S, MetricsFrom, OUTPUT_BYTES,
-        ProgramLimits, ProgramSection, check_part,
+        ProgramLimits, ProgramSection, check_part, compile_pattern,
     },
     value::ParamValue,
 };
@@ -31,9 +31,8 @@ pub(super) const READ_OVER: [&str; 2] = ["project", "entity"];
 
 /// Longest path that a sweep file names, in bytes.
 const PATH_BYTES: usize = 1024;
-/// Longest regular expression, in bytes, and its size when compiled.
+/// Longest regular expression, in bytes.
 const PATTERN_BYTES: usize = 4096;
-const COMPILED_BYTES: usize = 1 << 20;
 /// Most environment variables.
 const VARIABLES: usize = 256;
 /// Least output that is kept, in bytes: enough to see why a program ended.
@@ -279,7 +278,7 @@ fn pattern(
         report.error(span, format!("a pattern has at most {PATTERN_BYTES} bytes"));
         return None;
     }
-    let compiled = match regex::RegexBuilder::new(pattern).size_limit(COMPILED_BYTES).build() {
+    let compiled = match compile_pattern(pattern) {
         Ok(compiled) => compiled,
         Err(error) => {
             // The last line says what is wrong; those before draw the pattern, which the diagnostic shows anyway.

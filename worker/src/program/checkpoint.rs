@@ -4,6 +4,7 @@
 //! The archive is POSIX ustar with GNU long names: entries sorted by name, no times, no owners, modes 644 or 755. A folder
 //! from elsewhere is believed nothing: only files and folders, with names that stay inside.
 
+use spotsweep_archive::plain_header;
 use spotsweep_proto::{
     digest::Digest,
     line::{CheckpointFiles, weights_digest},
@@ -15,7 +16,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Component, Path, PathBuf},
 };
-use tar::{Archive, Builder, EntryType, Header};
+use tar::{Archive, Builder, EntryType};
 
 /// The file of a checkpoint folder that people take away.
 pub(crate) const WEIGHTS: &str = "weights.safetensors";
@@ -128,20 +129,12 @@ fn listed(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
 
 fn append(builder: &mut Builder<impl io::Write>, path: &Path, name: &Path) -> io::Result<()> {
     let metadata = fs::metadata(path)?;
-    let mut header = Header::new_gnu();
-    header.set_mtime(0);
-    header.set_uid(0);
-    header.set_gid(0);
     if metadata.is_dir() {
-        header.set_entry_type(EntryType::Directory);
-        header.set_mode(0o755);
-        header.set_size(0);
-        return builder.append_data(&mut header, name, io::empty());
+        return builder.append_data(&mut plain_header(EntryType::Directory, 0o755, 0), name, io::empty());
     }
     let executable = metadata.permissions().mode() & 0o100 != 0;
-    header.set_entry_type(EntryType::Regular);
-    header.set_mode(if executable { 0o755 } else { 0o644 });
-    header.set_size(metadata.len());
+    let mode = if executable { 0o755 } else { 0o644 };
+    let mut header = plain_header(EntryType::Regular, mode, metadata.len());
     builder.append_data(&mut header, name, File::open(path)?)
 }
 
@@ -210,6 +203,7 @@ fn digest_of_file(path: &Path) -> io::Result<Digest> {
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
+    use tar::Header;
 
     fn saved(root: &Path, name: &str) -> PathBuf {
         let folder = root.join(name);

@@ -1,10 +1,8 @@
 //! Metrics in what a program prints, by a regular expression. Pure.
 
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 use serde_json::{Map, Value};
-
-/// Largest compiled expression, in bytes.
-const COMPILED_BYTES: usize = 1 << 20;
+use spotsweep_proto::program::compile_pattern;
 
 /// What stands in a line.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,8 +26,7 @@ impl Pattern {
     /// # Errors
     /// What is wrong with it, for people.
     pub(crate) fn new(text: &str) -> Result<Self, String> {
-        let regex =
-            RegexBuilder::new(text).size_limit(COMPILED_BYTES).build().map_err(|error| error.to_string())?;
+        let regex = compile_pattern(text).map_err(|error| error.to_string())?;
         let names: Vec<String> = regex.capture_names().flatten().map(ToOwned::to_owned).collect();
         let has = |name: &str| names.iter().any(|known| known == name);
         let (pairs, steps) = (has("name") && has("value"), has("step"));
