@@ -119,6 +119,15 @@ pub struct Progress {
     pub metrics: Vec<(MetricName, f64)>,
 }
 
+/// Why an attempt cannot begin, or go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// Of which kind.
+    pub(crate) kind: FailureKind,
+    /// For people.
+    pub(crate) message: String,
+}
+
 /// What is reported about an attempt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum ReportBody {

@@ -56,7 +56,7 @@ fn cpu_model(cpuinfo: &str) -> String {
 }
 
 /// Memory in `/proc/meminfo`, which counts in KiB.
-fn memory_bytes(meminfo: &str) -> u64 {
+pub(crate) fn memory_bytes(meminfo: &str) -> u64 {
     let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     let kib = total.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
     kib.unwrap_or(0).saturating_mul(1024)

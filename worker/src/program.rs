@@ -22,16 +22,16 @@ pub(crate) use guard::{Guard, kill_below};
 pub use kin::become_reaper;
 
 use crate::{
-    attempt::Attempt,
+    attempt::{Attempt, Failure},
     checkpoints::CheckpointStore,
     interval::Interval,
     scratch::Scratch,
     trainer::{Carrier as _, Course, End, ProcessSettings, RunnerCommand, TrainerEvent},
 };
-use home::{Home, Unready};
+use home::Home;
 use process::Program;
 use spotsweep_proto::{
-    line::{CheckpointFiles, FailureKind},
+    line::CheckpointFiles,
     program::ProgramSection,
     spec::{CheckpointPolicy, Every},
 };
@@ -58,7 +58,7 @@ pub(crate) struct Job<'a> {
 
 impl Job<'_> {
     /// Starts the program.
-    async fn start(&self) -> Result<Program, Unready> {
+    async fn start(&self) -> Result<Program, Failure> {
         if let Some(code) = self.section.code {
             code::unpack(&self.store, code, self.scratch, self.folder.join("work")).await?;
         }
@@ -72,8 +72,8 @@ impl Job<'_> {
         self,
         commands: &mut mpsc::UnboundedReceiver<RunnerCommand>,
         events: &mpsc::Sender<TrainerEvent>,
-    ) -> Result<End, (FailureKind, String)> {
-        let program = self.start().await.map_err(|Unready { kind, message }| (kind, message))?;
+    ) -> Result<End, Failure> {
+        let program = self.start().await?;
         let (attempt, lease) = (self.attempt, self.attempt.lease);
         tracing::info!(trial = %attempt.trial(), epoch = %lease.epoch, attempt = attempt.number, step = attempt.first_step(), device = %attempt.device, "a program begins");
         let policy = asked_of_program(attempt.sweep.checkpoint);

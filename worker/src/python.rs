@@ -6,6 +6,7 @@ use std::{
     ffi::{OsStr, OsString},
     fs, io,
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 
 /// Names and contents of the package's files, below `worker/python/src/spotsweep`.
@@ -56,7 +57,9 @@ impl PythonPackage {
     /// # Errors
     /// Those of the file system.
     pub(crate) fn install(base: &Path) -> io::Result<Self> {
-        let root = base.join(format!("python-{}", &digest()[..NAME_DIGITS]));
+        // A program starts in a millisecond or two: no time to hash all files for each.
+        static NAME: LazyLock<String> = LazyLock::new(|| format!("python-{}", &digest()[..NAME_DIGITS]));
+        let root = base.join(&*NAME);
         if root.is_dir() {
             return Ok(Self { root });
         }

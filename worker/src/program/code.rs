@@ -1,7 +1,6 @@
 //! The code of a program: fetched once for each agent, unpacked anew for each attempt.
 
-use super::home::Unready;
-use crate::{checkpoints::CheckpointStore, errors::describe, scratch::Scratch};
+use crate::{attempt::Failure, checkpoints::CheckpointStore, errors::describe, scratch::Scratch};
 use spotsweep_proto::{checkpoint::Part, line::FailureKind, program::Code};
 use std::{
     fs::{self, File},
@@ -13,8 +12,8 @@ use std::{
 /// Archives that are fetched at the same time have names of their own.
 static FETCHES: AtomicU64 = AtomicU64::new(0);
 
-fn storage(what: &str) -> impl Fn(String) -> Unready + use<'_> {
-    move |error| Unready {
+fn storage(what: &str) -> impl Fn(String) -> Failure + use<'_> {
+    move |error| Failure {
         kind: FailureKind::Storage,
         message: format!("the code of the sweep cannot be {what}: {error}"),
     }
@@ -26,7 +25,7 @@ pub(crate) async fn unpack(
     code: Code,
     scratch: &Scratch,
     work: PathBuf,
-) -> Result<(), Unready> {
+) -> Result<(), Failure> {
     let archive = scratch.path().join(format!("code-{}", code.digest));
     if !archive.exists() {
         fetch(store, code, &archive).await?;
@@ -38,7 +37,7 @@ pub(crate) async fn unpack(
     unpacked.await.map_err(|error| error.to_string()).flatten().map_err(storage("unpacked"))
 }
 
-async fn fetch(store: &CheckpointStore, code: Code, archive: &Path) -> Result<(), Unready> {
+async fn fetch(store: &CheckpointStore, code: Code, archive: &Path) -> Result<(), Failure> {
     let number = FETCHES.fetch_add(1, Ordering::Relaxed);
     let partly = archive.with_extension(format!("part-{number}"));
     let part = Part { digest: code.digest, bytes: code.bytes };

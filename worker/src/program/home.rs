@@ -9,7 +9,7 @@
 
 use super::checkpoint;
 use crate::{
-    attempt::Attempt,
+    attempt::{Attempt, Failure},
     interval,
     python::{PYTHONPATH, PythonPackage},
 };
@@ -26,17 +26,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Why a program cannot be started.
-#[derive(Debug)]
-pub(crate) struct Unready {
-    pub(crate) kind: FailureKind,
-    pub(crate) message: String,
-}
-
-impl Unready {
-    fn storage(what: &str, error: &io::Error) -> Self {
-        Self { kind: FailureKind::Storage, message: format!("{what} cannot be made: {error}") }
-    }
+fn storage(what: &str, error: &io::Error) -> Failure {
+    Failure { kind: FailureKind::Storage, message: format!("{what} cannot be made: {error}") }
 }
 
 /// A folder that is ready.
@@ -83,25 +74,25 @@ impl Home {
         attempt: &Attempt,
         section: &ProgramSection,
         resume: Option<&CheckpointFiles>,
-    ) -> Result<Self, Unready> {
-        let internal = |message: String| Unready { kind: FailureKind::Internal, message };
+    ) -> Result<Self, Failure> {
+        let internal = |message: String| Failure { kind: FailureKind::Internal, message };
         let flat: Map<String, Value> = serde_json::from_str(&attempt.params_json).map_err(|error| {
             internal(format!("the coordinator sent parameters that are no JSON object: {error}"))
         })?;
         let assignment = Assignment::from_json(&flat).map_err(internal)?;
-        let folder = folder.canonicalize().map_err(|error| Unready::storage("its folder", &error))?;
+        let folder = folder.canonicalize().map_err(|error| storage("its folder", &error))?;
         let mut home = Self { folder, arguments: Vec::new(), environment: Vec::new() };
         for path in [home.work(), home.checkpoints()] {
-            fs::create_dir_all(path).map_err(|error| Unready::storage("its folder", &error))?;
+            fs::create_dir_all(path).map_err(|error| storage("its folder", &error))?;
         }
         for path in [home.to_agent(), home.orders()] {
             mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR)
-                .map_err(|error| Unready::storage("its named pipe", &error.into()))?;
+                .map_err(|error| storage("its named pipe", &error.into()))?;
         }
         let resumed = match resume {
             Some(files) => {
                 let to = home.folder.join("resume");
-                checkpoint::unpack(files, &to).map_err(|error| Unready {
+                checkpoint::unpack(files, &to).map_err(|error| Failure {
                     kind: FailureKind::Checkpoint,
                     message: format!("the checkpoint of step {} cannot be unpacked: {error}", files.step),
                 })?;
@@ -111,8 +102,8 @@ impl Home {
         };
         let write = |name: &str, content: &[u8]| {
             let path = home.folder.join(name);
-            fs::write(&path, content).map_err(|error| Unready::storage(name, &error))?;
-            Ok::<_, Unready>(path)
+            fs::write(&path, content).map_err(|error| storage(name, &error))?;
+            Ok::<_, Failure>(path)
         };
         let parameters = nested(&assignment, &section.groups);
         let params_file = write("params.json", Value::Object(parameters).to_string().as_bytes())?;
@@ -137,7 +128,7 @@ impl Home {
         let args_json_file = args_file.display().to_string();
         let surroundings =
             Surroundings { interpreter: INTERPRETER, variable: &variable, args_json_file: &args_json_file };
-        home.arguments = command(section, &assignment, &surroundings).map_err(|error| Unready {
+        home.arguments = command(section, &assignment, &surroundings).map_err(|error| Failure {
             kind: FailureKind::Config,
             message: format!("{error}\nhint: {}", error.hint()),
         })?;
@@ -176,9 +167,8 @@ impl Home {
     }
 
     /// Puts the Python package, which lies below `base`, on the path of every Python that the program starts.
-    pub(crate) fn put_python(&mut self, base: &Path, section: &ProgramSection) -> Result<(), Unready> {
-        let package =
-            PythonPackage::install(base).map_err(|error| Unready::storage("the Python package", &error))?;
+    pub(crate) fn put_python(&mut self, base: &Path, section: &ProgramSection) -> Result<(), Failure> {
+        let package = PythonPackage::install(base).map_err(|error| storage("the Python package", &error))?;
         let own =
             section.environment.get(PYTHONPATH).map(OsString::from).or_else(|| std::env::var_os(PYTHONPATH));
         self.environment.push((PYTHONPATH.into(), package.path(section.compat, own.as_deref())));

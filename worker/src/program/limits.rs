@@ -2,6 +2,7 @@
 //! below its folder. Between two looks it may take more; what it takes elsewhere is not seen.
 
 use super::kin::Family;
+use crate::attempt::Failure;
 use nix::unistd::Pid;
 use spotsweep_proto::{line::FailureKind, program::ProgramLimits};
 use std::{
@@ -21,17 +22,10 @@ const DISK_SHARE: u32 = 20;
 /// Files that are looked at.
 const FILES: usize = 1_000_000;
 
-/// A limit that was passed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Passed {
-    pub(crate) kind: FailureKind,
-    pub(crate) message: String,
-}
-
 /// Looks after the limits of one attempt.
 #[derive(Debug)]
 pub(crate) struct Limits {
-    passed: Option<oneshot::Receiver<Passed>>,
+    passed: Option<oneshot::Receiver<Failure>>,
     task: Option<JoinHandle<()>>,
 }
 
@@ -67,7 +61,7 @@ impl Limits {
     }
 
     /// The limit that was passed; waits for ever if none is.
-    pub(crate) async fn passed(&mut self) -> Passed {
+    pub(crate) async fn passed(&mut self) -> Failure {
         if let Some(passed) = &mut self.passed {
             let passed = passed.await;
             self.passed = None;
@@ -92,20 +86,20 @@ fn look(
     main: Pid,
     family: &Family,
     folders: Option<&[PathBuf]>,
-) -> (Option<Passed>, Option<Duration>) {
+) -> (Option<Failure>, Option<Duration>) {
     if let Some(limit) = limits.memory_bytes {
         let members = family.members(Some(main));
         let taken = || members.iter().map(|pid| resident_bytes(*pid)).sum::<u64>();
         // Pages that several processes share count once, which costs more to find out.
         if taken() > limit && members.iter().map(|pid| proportional_bytes(*pid)).sum::<u64>() > limit {
             let message = format!("its processes take more memory than limits.memory allows, {limit} bytes");
-            return (Some(Passed { kind: FailureKind::OutOfMemory, message }), None);
+            return (Some(Failure { kind: FailureKind::OutOfMemory, message }), None);
         }
     }
     let (Some(limit), Some(folders)) = (limits.disk_bytes, folders) else { return (None, None) };
     let since = Instant::now();
     let taken = folders.iter().map(|folder| disk_bytes(folder)).sum::<u64>();
-    let passed = (taken > limit).then(|| Passed {
+    let passed = (taken > limit).then(|| Failure {
         kind: FailureKind::Storage,
         message: format!("its files take more of the disk than limits.disk allows, {limit} bytes"),
     });

@@ -4,11 +4,13 @@
 //! It ends in order: its own process first, by itself or killed; then whatever it left; then what is still in its pipes is
 //! read; and only then is its end told, so that nothing of it runs when the device is given to the next.
 
+mod end;
+
 use super::{
     checkpoint::{self, CheckpointError, Packed},
-    home::{Home, Unready},
+    home::Home,
     kin::{self, Family, Running},
-    limits::{Limits, Passed},
+    limits::Limits,
     lines::{self, FromProgram, Piece},
     output::Output,
     pattern::{Found, Pattern},
@@ -16,14 +18,13 @@ use super::{
     tensorboard::{ByStep, EventFiles},
 };
 use crate::{
-    attempt::Attempt,
+    attempt::{Attempt, Failure},
     trainer::{Carrier, Death, OomWatch, PipeError},
 };
 use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
-use serde_json::Value;
 use spotsweep_proto::{
     digest::Digest,
     ids::Epoch,
@@ -98,7 +99,7 @@ pub(crate) struct Program {
     kill_at: Option<Instant>,
     told: Option<Told>,
     stopping: bool,
-    failed: Option<Passed>,
+    failed: Option<Failure>,
     exited: Option<ExitStatus>,
     /// It was killed by the agent.
     killed: bool,
@@ -109,13 +110,13 @@ pub(crate) struct Program {
 
 impl Program {
     /// Starts the program.
-    pub(crate) fn start(home: Home, attempt: &Attempt, section: &ProgramSection) -> Result<Self, Unready> {
-        let storage = |what: &str, error: io::Error| Unready {
+    pub(crate) fn start(home: Home, attempt: &Attempt, section: &ProgramSection) -> Result<Self, Failure> {
+        let storage = |what: &str, error: io::Error| Failure {
             kind: FailureKind::Storage,
             message: format!("{what}: {error}"),
         };
         let pattern = match &section.metrics {
-            MetricsFrom::Stdout { pattern } => Some(Pattern::new(pattern).map_err(|error| Unready {
+            MetricsFrom::Stdout { pattern } => Some(Pattern::new(pattern).map_err(|error| Failure {
                 kind: FailureKind::Config,
                 message: format!("the pattern of `metrics` cannot be used: {error}"),
             })?),
@@ -211,13 +212,10 @@ impl Program {
         if let FromTrainer::Report { step, .. } = &message {
             self.due_at(*step);
         }
-        let start = (!matches!(message, FromTrainer::Started { .. })).then(|| self.start_told()).flatten();
-        self.queue.extend(start);
+        if !matches!(message, FromTrainer::Started { .. }) {
+            self.queue.extend(self.tale.start(None));
+        }
         self.queue.push_back(message);
-    }
-
-    fn start_told(&mut self) -> Option<FromTrainer> {
-        if self.tale.has_started() { None } else { self.tale.start(None) }
     }
 
     /// Says that a checkpoint is due where that depends on steps.
@@ -284,8 +282,7 @@ impl Program {
         self.next_look = Instant::now() + LOOK_EVERY;
         self.family.reap_ended();
         if self.since.elapsed() >= STARTED_AFTER {
-            let start = self.start_told();
-            self.queue.extend(start);
+            self.queue.extend(self.tale.start(None));
         }
         if !std::mem::take(&mut self.added) {
             self.tell_pending(true);
@@ -305,19 +302,24 @@ impl Program {
     fn looked(&mut self, (events, found, warnings, more): Looked) {
         self.events = Some(events);
         self.added |= !found.is_empty();
-        for (step, metrics) in found {
-            self.pending.entry(step).or_default().extend(metrics);
-        }
+        self.take_in(found, warnings);
         self.tell_pending(false);
-        warnings.into_iter().for_each(|warning| self.tale.warn(warning));
         if more {
             self.look_at_events();
         }
     }
 
+    /// What stands in event files.
+    fn take_in(&mut self, found: ByStep, warnings: Vec<String>) {
+        for (step, metrics) in found {
+            self.pending.entry(step).or_default().extend(metrics);
+        }
+        warnings.into_iter().for_each(|warning| self.tale.warn(warning));
+    }
+
     fn fail(&mut self, kind: FailureKind, message: String) {
         if self.failed.is_none() {
-            self.failed = Some(Passed { kind, message });
+            self.failed = Some(Failure { kind, message });
         }
         self.kill();
     }
@@ -352,113 +354,6 @@ impl Program {
         }
     }
 
-    /// The program's process has ended with `status`: ends all that it left, and reads what is left of it.
-    async fn wind_up(&mut self, status: ExitStatus) {
-        self.kill();
-        // Its number may become another's from now on.
-        kin::forget(self.group.take());
-        let left = self.family.end().await;
-        if left > 0 {
-            tracing::error!(folder = %self.home.folder.display(), left, "processes of a program do not end");
-        }
-        while self.packing.is_none()
-            && let Some(piece) = self.from_program.rest()
-        {
-            self.heard(piece);
-        }
-        if self.packing.is_some() || self.looking.is_some() {
-            return;
-        }
-        while let Some(found) = self.output.rest() {
-            self.found(found);
-        }
-        self.output.end().await;
-        while let Some(found) = self.output.rest() {
-            self.found(found);
-        }
-        // Once more, for what was written at the very end.
-        if let Some(mut events) = self.events.take() {
-            loop {
-                let (found, warnings, more) = events.look();
-                for (step, metrics) in found {
-                    self.pending.entry(step).or_default().extend(metrics);
-                }
-                warnings.into_iter().for_each(|warning| self.tale.warn(warning));
-                if !more {
-                    break;
-                }
-            }
-        }
-        self.tell_pending(true);
-        self.tell_warnings();
-        let (untold, not_finite) = (self.tale.untold(), self.tale.not_finite());
-        if untold + not_finite > 0 {
-            self.output.note(&format!(
-                "{untold} more warnings; {not_finite} values that are not finite were left out"
-            ));
-        }
-        self.running = None;
-        self.over = true;
-        self.conclude(status);
-    }
-
-    /// What its end means.
-    fn conclude(&mut self, status: ExitStatus) {
-        let start = self.start_told();
-        self.queue.extend(start);
-        let (epoch, step) = (self.epoch, self.tale.step());
-        let failed = |reason, message| FromTrainer::Failed { epoch, step, reason, message };
-        let end = match (self.failed.take(), self.told.take()) {
-            (Some(Passed { kind, message }), _) => Some(failed(kind, self.with_last_lines(&message))),
-            (None, Some(Told::Failed { kind, message })) => {
-                Some(failed(kind, self.with_last_lines(&message)))
-            }
-            (None, Some(Told::Done)) => Some(self.done()),
-            (None, Some(Told::Stopped)) => Some(FromTrainer::Stopped { epoch, step }),
-            (None, None) if self.stopping => Some(FromTrainer::Stopped { epoch, step }),
-            (None, None) if status.success() => Some(self.done()),
-            // The course of the job asks for the status.
-            (None, None) => None,
-        };
-        self.queue.extend(end);
-    }
-
-    /// It ended well, if it has a result.
-    fn done(&self) -> FromTrainer {
-        let (epoch, step) = (self.epoch, self.tale.step());
-        let metrics = self.tale.latest();
-        if !self.metric.is_empty() && !metrics.contains_key(&self.metric) {
-            let names: Vec<&str> = metrics.keys().take(10).map(String::as_str).collect();
-            let told = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-            let message = format!(
-                "the program exited with status 0 and without a result: it never reported {}, the metric of the sweep (it reported: {told}; values that are not finite: {})",
-                self.metric,
-                self.tale.not_finite(),
-            );
-            let message = self.with_last_lines(&message);
-            return FromTrainer::Failed { epoch, step, reason: FailureKind::Config, message };
-        }
-        // What the sweep is about is among them, whatever else there is.
-        let mut chosen = serde_json::Map::<String, Value>::new();
-        let most = spotsweep_proto::limits::METRICS_PER_REPORT;
-        chosen.extend(metrics.get_key_value(&self.metric).map(|(name, value)| (name.clone(), value.clone())));
-        for (name, value) in metrics {
-            if chosen.len() < most {
-                chosen.insert(name.clone(), value.clone());
-            }
-        }
-        FromTrainer::Done { epoch, step, metrics: chosen, weights_digest: self.digest }
-    }
-
-    fn with_last_lines(&self, message: &str) -> String {
-        let lines = self.output.last_lines();
-        if lines.is_empty() {
-            message.to_owned()
-        } else {
-            format!("{message}; its last lines were:\n{lines}")
-        }
-    }
-
     fn ask_for_checkpoint(&mut self) {
         let path = self.home.due();
         if let Err(error) = fs::write(&path, b"") {
@@ -475,7 +370,7 @@ impl Program {
     }
 }
 
-fn spawn(home: &Home) -> Result<(Child, OwnedFd), Unready> {
+fn spawn(home: &Home) -> Result<(Child, OwnedFd), Failure> {
     let failed = |error: &io::Error| {
         let executable = home.executable();
         let shown = executable.display();
@@ -486,7 +381,7 @@ fn spawn(home: &Home) -> Result<(Child, OwnedFd), Unready> {
             io::ErrorKind::OutOfMemory => FailureKind::OutOfMemory,
             _ => FailureKind::Crashed,
         };
-        Unready { kind, message: format!("the program {shown} cannot be started: {error}") }
+        Failure { kind, message: format!("the program {shown} cannot be started: {error}") }
     };
     let (reader, writer) = io::pipe().map_err(|error| failed(&error))?;
     let second = writer.try_clone().map_err(|error| failed(&error))?;

@@ -143,11 +143,6 @@ impl Tale {
         })
     }
 
-    /// Whether its start has been told.
-    pub(crate) fn has_started(&self) -> bool {
-        self.started
-    }
-
     pub(crate) fn hear(&mut self, line: Line) -> Result<Heard, String> {
         Ok(match line {
             Line::Started { step, total_steps } => {

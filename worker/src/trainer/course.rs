@@ -13,7 +13,7 @@ use super::{
     watch::{Said, Watch},
 };
 use crate::{
-    attempt::{CheckpointRef, LeaseKey, ReportBody},
+    attempt::{CheckpointRef, Failure, LeaseKey, ReportBody},
     checkpoints::CheckpointStore,
     data::cache::CacheError,
     errors::describe,
@@ -87,7 +87,7 @@ pub(crate) struct Course {
     /// Fetches added data for the rank.
     supply: Option<Supply>,
     /// The rank's data cannot be had: for that the job ends.
-    unsupplied: Option<(FailureKind, String)>,
+    unsupplied: Option<Failure>,
     /// Steps at the end, where known.
     total_steps: Option<u64>,
     /// When the job was in the trainer's memory.
@@ -374,7 +374,7 @@ impl Course {
             // It ends already, for another reason.
             Err(_) if self.stop.is_some() => {}
             Err(error) => {
-                self.unsupplied = Some((error.kind(), describe(&error)));
+                self.unsupplied = Some(Failure { kind: error.kind(), message: describe(&error) });
                 self.stop = Some((HowToStop::Checkpoint, Instant::now() + self.grace));
                 self.tell(process, &ToTrainer::Stop { epoch, checkpoint: false }).await;
             }
@@ -523,7 +523,7 @@ impl Course {
         {
             ending = Some(self.failure(lost.kind, &lost.message));
         }
-        if let Some((kind, message)) = self.unsupplied.take()
+        if let Some(Failure { kind, message }) = self.unsupplied.take()
             && matches!(ending, Some(ReportBody::Released { .. }))
         {
             ending = Some(self.failure(kind, &message));

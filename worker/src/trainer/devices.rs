@@ -1,6 +1,7 @@
 //! Devices of a machine as far as they are found without libtorch, for an agent that has no trainer.
 
 use super::FoundDevice;
+use crate::machine::memory_bytes;
 use spotsweep_proto::{ids::DeviceName, limits::DEVICES_PER_WORKER};
 use std::{process::Stdio, time::Duration};
 use tokio::{process::Command, time::timeout};
@@ -26,9 +27,7 @@ pub(crate) async fn found() -> Vec<FoundDevice> {
 }
 
 fn cpu(meminfo: &str) -> Option<FoundDevice> {
-    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kilobytes = total.and_then(|rest| rest.split_ascii_whitespace().next()?.parse::<u64>().ok());
-    let memory_bytes = kilobytes.unwrap_or(0) << 10;
+    let memory_bytes = memory_bytes(meminfo);
     Some(FoundDevice { name: DeviceName::new("cpu").ok()?, model: String::new(), memory_bytes })
 }
 

@@ -14,7 +14,7 @@ use super::{
     supply::Supply,
 };
 use crate::{
-    attempt::{Attempt, CheckpointRef, LeaseKey, ReportBody},
+    attempt::{Attempt, CheckpointRef, Failure, LeaseKey, ReportBody},
     backoff::Backoff,
     checkpoints::{CheckpointStore, StoreError},
     data::{
@@ -95,12 +95,6 @@ pub(crate) async fn start(
             Err(not_ready(process.end(true).await.text(&late)))
         }
     }
-}
-
-/// Why a job could not even begin.
-struct Unprepared {
-    kind: FailureKind,
-    message: String,
 }
 
 /// A job that can begin.
@@ -292,7 +286,7 @@ impl Runner {
         };
         let Prepared { mut job, store, data_hint, view, supply } = match prepared {
             Ok(prepared) => prepared,
-            Err(Unprepared { kind, message }) => {
+            Err(Failure { kind, message }) => {
                 return End::Healthy(failed(first_step, kind, &message));
             }
         };
@@ -353,7 +347,7 @@ impl Runner {
         };
         let (store, resume) = match prepared {
             Ok(prepared) => prepared,
-            Err(Unprepared { kind, message }) => return End::Healthy(failed(first_step, kind, &message)),
+            Err(Failure { kind, message }) => return End::Healthy(failed(first_step, kind, &message)),
         };
         let job = program::Job {
             attempt,
@@ -366,7 +360,7 @@ impl Runner {
         };
         match job.run(&mut self.commands, &self.events).await {
             Ok(end) => end,
-            Err((kind, message)) => End::Healthy(failed(first_step, kind, &message)),
+            Err(Failure { kind, message }) => End::Healthy(failed(first_step, kind, &message)),
         }
     }
 
@@ -492,8 +486,8 @@ async fn prepare(
     ahead: &Ahead,
     settings: &ProcessSettings,
     folder: &Path,
-) -> Result<Prepared, Unprepared> {
-    let params = serde_json::from_str(&attempt.params_json).map_err(|error| Unprepared {
+) -> Result<Prepared, Failure> {
+    let params = serde_json::from_str(&attempt.params_json).map_err(|error| Failure {
         kind: FailureKind::Internal,
         message: format!("the coordinator sent parameters that are no JSON object: {error}"),
     })?;
@@ -504,7 +498,7 @@ async fn prepare(
         Data::Added(manifest) => {
             let added = added(manifest, attempt, data_store, settings).await;
             let (added, rest) =
-                added.map_err(|error| Unprepared { kind: error.kind(), message: describe(&error) })?;
+                added.map_err(|error| Failure { kind: error.kind(), message: describe(&error) })?;
             let folder = added.folder().to_owned();
             (view, supply) = (Some(added), rest);
             (Some(folder), None)
@@ -535,8 +529,8 @@ async fn stored_state(
     store: Result<Arc<CheckpointStore>, StoreError>,
     ahead: &Ahead,
     folder: &Path,
-) -> Result<(Arc<CheckpointStore>, Option<CheckpointFiles>), Unprepared> {
-    let store = store.map_err(|error| Unprepared { kind: error.kind(), message: describe(&error) })?;
+) -> Result<(Arc<CheckpointStore>, Option<CheckpointFiles>), Failure> {
+    let store = store.map_err(|error| Failure { kind: error.kind(), message: describe(&error) })?;
     let resume = match &attempt.resume {
         Some(checkpoint) => Some(match ahead.take(checkpoint, folder).await {
             Some(files) => files,
@@ -554,7 +548,7 @@ async fn fetch(
     trial: &TrialId,
     checkpoint: &CheckpointRef,
     folder: &Path,
-) -> Result<CheckpointFiles, Unprepared> {
+) -> Result<CheckpointFiles, Failure> {
     let what = format!("the checkpoint of step {}", checkpoint.step);
     let fetched = with_retries(&what, || store.fetch(trial, checkpoint, folder)).await;
     match fetched {
@@ -563,7 +557,7 @@ async fn fetch(
             if let Some(damaged) = error.as_ref().and_then(StoreError::damaged_object) {
                 store.discard(&damaged).await;
             }
-            Err(Unprepared { kind, message: format!("{what} could not be fetched: {message}") })
+            Err(Failure { kind, message: format!("{what} could not be fetched: {message}") })
         }
     }
 }
