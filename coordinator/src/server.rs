@@ -2,7 +2,7 @@
 
 use crate::{
     data::sets::SetStore,
-    driver::{Driver, DriverError, DriverOptions, Handle, Start},
+    driver::{Driver, DriverError, DriverOptions, Handle, Start, machine_time_us},
     error::{Code, Problem},
     grpc::{
         self,
@@ -20,7 +20,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 use tokio::{
     net::TcpListener,
@@ -120,8 +120,7 @@ impl Coordinator {
         self.lock.announce(&url)?;
         let history = Arc::new(History::of_file(&self.dir.join(DATABASE_FILE)));
         let queries = Queries::live(self.handle.clone(), history, &self.objects.url());
-        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
-        let started_at_us = u64::try_from(started).unwrap_or(u64::MAX);
+        let started_at_us = machine_time_us();
         let about = About { dir: self.dir.display().to_string(), started_at_us };
         let data_url = match &self.data_store {
             Some(place) => SetStore::url_of(place)

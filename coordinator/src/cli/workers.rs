@@ -9,6 +9,7 @@ use super::{
     text,
     trial::state_style,
 };
+use crate::driver::machine_time_us;
 use clap::Args;
 use spotsweep_wire::v1::{Device, DeviceKind, WorkerSummary};
 
@@ -41,17 +42,12 @@ pub(crate) async fn run(args: WorkersArgs) -> Outcome {
         Format::Table if workers.is_empty() => {
             super::out::say("no workers; one joins with `spotsweep-worker --coordinator URL`");
         }
-        Format::Table => out.table(&table(&workers, now_us()))?,
+        Format::Table => out.table(&table(&workers, machine_time_us()))?,
         Format::Json => out.text(&rows::json_lines(&workers.iter().map(row).collect::<Vec<_>>()))?,
         Format::Csv => out.text(&rows::csv(&workers.iter().map(row).collect::<Vec<_>>())?)?,
     }
     out.flush()?;
     Ok(Ending::Well)
-}
-
-fn now_us() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn kind(device: &Device) -> &'static str {

@@ -27,8 +27,14 @@ impl Clock {
     }
 }
 
-/// The machine's clock as it is.
-fn machine_time() -> Time {
+/// The machine's clock as it is, in microseconds since 1970. It may jump and go back: for people, and for the driver's own
+/// clock, which does not.
+#[must_use]
+pub fn machine_time_us() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Time(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn machine_time() -> Time {
+    Time(machine_time_us())
 }

@@ -12,6 +12,7 @@ mod sessions;
 mod tests;
 mod writer;
 
+pub use clock::machine_time_us;
 pub use handle::{Attached, AttachedSender, Handle, StoreState, WatchItem};
 pub use run::{Driver, DriverOptions, Start};
 pub use sessions::{SessionLink, SweepCard, ToSession};

@@ -14,7 +14,7 @@ use crate::{
 use messages::Outcome;
 use spotsweep_engine::{
     Engine, SweepId, TrialRef,
-    views::{SweepView, TrialView},
+    views::{SweepView, TrialBrief, TrialView},
 };
 use spotsweep_proto::ids::{SweepName, TrialId};
 use spotsweep_wire::v1;
@@ -56,6 +56,9 @@ pub struct Found {
     pub number: Option<u32>,
 }
 
+/// Trials at which one look at the engine is taken: some ten microseconds of the driver's time.
+pub const TRIALS_PER_LOOK: u32 = 500;
+
 impl Queries {
     /// Of a coordinator at work.
     #[must_use]
@@ -94,6 +97,18 @@ impl Queries {
             Knower::Live(handle) => Ok(handle.query(look).await?.0),
             Knower::Offline(engine) => Ok(look(engine)),
         }
+    }
+
+    /// How these trials stand, as far as there are such; at most [`TRIALS_PER_LOOK`], which is one look at the engine.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn briefs(&self, sweep: SweepId, numbers: Vec<u32>) -> Result<Vec<(u32, TrialBrief)>, Problem> {
+        let look = move |engine: &Engine| -> Vec<(u32, TrialBrief)> {
+            let brief = |number| Some((number, engine.trial_brief(TrialRef { sweep, number })?));
+            numbers.into_iter().filter_map(brief).collect()
+        };
+        self.ask(look).await
     }
 
     async fn ask_with_history<R: Send + 'static>(

@@ -13,7 +13,7 @@ pub use states::SinkStates;
 use crate::{
     error::{Code, Problem},
     export::Subject,
-    queries::{Queries, messages},
+    queries::{Queries, TRIALS_PER_LOOK, messages},
 };
 use cursor::Cursor;
 use spotsweep_engine::{
@@ -38,8 +38,6 @@ const CURSORS_FOLDER: &str = "sink-cursors";
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A sink rests so many times as long as it worked, so that sinks take a bounded part of a machine.
 const REST: u32 = 3;
-/// Trials at which one look at the engine is taken, as for boards.
-const TRIALS_PER_LOOK: u32 = 500;
 /// Trials whose rows are read at once.
 const TRIALS_PER_READ: usize = 500;
 /// First wait after a failure; it doubles up to [`BACK_OFF_MAX`].
@@ -197,14 +195,10 @@ impl Work {
         });
         let mut changed: Vec<(u32, TrialBrief)> = Vec::new();
         for open in looks.collect::<Vec<_>>() {
-            let look = move |engine: &Engine| -> Vec<(u32, TrialBrief)> {
-                let brief = |number| Some((number, engine.trial_brief(TrialRef { sweep: id, number })?));
-                // One that waits for its first attempt has nothing to tell.
-                let tells = |(_, brief): &(u32, TrialBrief)| brief.attempts > 0 || brief.state.is_final();
-                open.filter_map(brief).filter(tells).collect()
-            };
-            let briefs = self.queries.ask(look).await?;
-            changed.extend(briefs.into_iter().filter(|(n, brief)| self.delivered.get(n) != Some(brief)));
+            // One that waits for its first attempt has nothing to tell.
+            let tells = |(_, brief): &(u32, TrialBrief)| brief.attempts > 0 || brief.state.is_final();
+            let briefs = self.queries.briefs(id, open.collect()).await?.into_iter().filter(tells);
+            changed.extend(briefs.filter(|(n, brief)| self.delivered.get(n) != Some(brief)));
             if changed.len() >= TRIALS_PER_READ {
                 self.deliver(&sweep, std::mem::take(&mut changed)).await?;
             }

@@ -12,7 +12,10 @@ use spotsweep_proto::{
     catalogue::{Dataset, datasets::SYNTHETIC},
     spec::{DeviceRequest, SweepSpec},
 };
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 /// Fetches the data sets that the sweep names and that are not here.
 ///
@@ -88,17 +91,29 @@ pub(crate) async fn crew(
     }
     let carried = if gpu { 1 } else { local::cores() / usize::from(file.spec.train.threads.max(1)) };
     let workers = workers(&file.spec, carried, args.workers)?;
+    let library_path = facts.library_path.map(|folder| (local::LIBRARY_VARIABLE, folder));
+    Ok(plan(args, dir, url, (program, facts.path, library_path), workers))
+}
+
+/// The plan for so many workers: their program, the trainer that they start, and where the loader finds its libtorch.
+fn plan(
+    args: &RunArgs,
+    dir: &Path,
+    url: &str,
+    (program, trainer, library_path): (PathBuf, PathBuf, Option<(&'static str, OsString)>),
+    workers: usize,
+) -> CrewPlan {
     let absolute = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
-    Ok(CrewPlan {
+    CrewPlan {
         program,
-        trainer: facts.path,
+        trainer,
         url: url.to_owned(),
         device: args.device.clone(),
-        library_path: facts.library_path.map(|folder| (local::LIBRARY_VARIABLE, folder)),
+        library_path,
         logs: absolute.join("logs"),
         scratch: absolute.join("scratch"),
         workers,
-    })
+    }
 }
 
 /// The same where a program of the user's own trains: neither trainer nor libtorch is needed.
@@ -123,17 +138,7 @@ fn programs(
         .hint("leave --device out, or name a GPU"));
     }
     let workers = workers(&file.spec, if on_gpu { 1 } else { local::cores() }, args.workers)?;
-    let absolute = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
-    Ok(CrewPlan {
-        program,
-        trainer: PathBuf::from(local::NO_TRAINER),
-        url: url.to_owned(),
-        device: args.device.clone(),
-        library_path: None,
-        logs: absolute.join("logs"),
-        scratch: absolute.join("scratch"),
-        workers,
-    })
+    Ok(plan(args, dir, url, (program, PathBuf::from(local::NO_TRAINER), None), workers))
 }
 
 /// How many workers to start: as many as were asked for, else as the machine carries and the sweep can use.

@@ -3,6 +3,7 @@
 //! Pure: fed with what the coordinator tells and with the time. Must not print.
 
 use crate::cli::{ls, text, trial};
+use spotsweep_proto::metric::TIMING_METRICS;
 use spotsweep_wire::v1::{Point, SweepSummary, Trial, WatchResponse, watch_response::What};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -15,7 +16,7 @@ const ENOUGH_S: f64 = 3.0;
 const WINDOW_S: f64 = 60.0;
 
 /// The metric that says how many samples a second a trial trains on.
-const RATE: &str = "samples_per_second";
+const RATE: &str = TIMING_METRICS[0];
 
 /// A trial at work.
 #[derive(Debug, Clone, PartialEq)]

@@ -10,6 +10,7 @@ use crate::{
         source::{Change, Source},
         text,
     },
+    driver::machine_time_us,
     error::{Code, Problem},
 };
 use spotsweep_wire::v1::{WatchResponse, watch_response::What};
@@ -181,7 +182,7 @@ fn happened(event: WatchResponse) -> Option<Happened> {
             let why = if one.failure.is_empty() { String::new() } else { format!(": {}", one.failure) };
             let place = if one.worker.is_empty() { String::new() } else { format!(" on {}", one.worker) };
             let text = format!("{} at step {}{place}{why}", one.state, one.steps);
-            Some(Happened { at_us: super::now_us(), about: one.trial, text })
+            Some(Happened { at_us: machine_time_us(), about: one.trial, text })
         }
     }
 }

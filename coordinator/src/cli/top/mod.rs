@@ -17,7 +17,10 @@ use super::{
     error::{CliError, Ending, Outcome, stdout_error},
     interrupts::Interrupts,
 };
-use crate::error::{Code, Problem};
+use crate::{
+    driver::machine_time_us,
+    error::{Code, Problem},
+};
 use ask::{Asker, Followed};
 use clap::Args;
 use model::{Effect, Model, News, Wanted};
@@ -92,10 +95,10 @@ pub(crate) async fn run(args: TopArgs) -> Outcome {
     let mut screen = Screen::enter()?;
     let mut keys = read_keys()?;
     let size = screen.terminal.size().map_err(|error| stdout_error(&error))?;
-    let mut model = Model::new(&place, (size.width, size.height), now_us());
+    let mut model = Model::new(&place, (size.width, size.height), machine_time_us());
     let mut tick = tokio::time::interval(TICK);
     loop {
-        model.now_us = now_us();
+        model.now_us = machine_time_us();
         screen.draw(&mut model, colour)?;
         let _same = want.send_if_modified(|wanted| {
             let now = model.wanted();
@@ -140,12 +143,6 @@ pub(crate) async fn run(args: TopArgs) -> Outcome {
 
 fn asker_gone() -> CliError {
     Problem::new(Code::Internal, "nobody asks the coordinator any more").into()
-}
-
-/// Microseconds since 1970.
-fn now_us() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// The terminal as it is while this runs; put back when dropped, and by a hook when something panics.

@@ -5,6 +5,7 @@ use super::{
     bodies::{ObjectiveBody, ParameterBody, Sweep, finite},
 };
 use crate::{
+    driver::machine_time_us,
     http::importance::{Level, epsilon_squared},
     queries::board::{Board, Cell, Field},
 };
@@ -42,16 +43,10 @@ pub(super) async fn status(State(api): State<Api>) -> Answer<Status> {
     Ok(Json(Status {
         version: env!("CARGO_PKG_VERSION"),
         started_at_us: api.started_at_us,
-        now_us: now_us(),
+        now_us: machine_time_us(),
         stale_reports,
         stalled,
     }))
-}
-
-/// The wall clock: for people only.
-pub(super) fn now_us() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// All sweeps.

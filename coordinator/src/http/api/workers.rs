@@ -1,7 +1,8 @@
 //! Workers: who is there, and who trained what when.
 
-use super::{Answer, Api, Asked, ErrorBody, sweeps::now_us, trials::Attempt};
+use super::{Answer, Api, Asked, ErrorBody, trials::Attempt};
 use crate::{
+    driver::machine_time_us,
     error::{Code, Problem},
     queries::board::BOARD_TRIALS,
 };
@@ -188,5 +189,5 @@ pub(super) async fn timeline(State(api): State<Api>, Asked(asked): Asked<Timelin
         cut = true;
         attempts.drain(..attempts.len() - limit);
     }
-    Ok(Json(Timeline { now_us: now_us(), attempts, cut }))
+    Ok(Json(Timeline { now_us: machine_time_us(), attempts, cut }))
 }

@@ -12,7 +12,7 @@ mod tests;
 pub use row::{Cell, Field, Row};
 pub use select::Selection;
 
-use super::Queries;
+use super::{Queries, TRIALS_PER_LOOK};
 use crate::{
     error::{Code, Problem},
     store::{AttemptRow, History, ResultRow, StoreError},
@@ -39,8 +39,6 @@ use tokio::sync::Mutex;
 pub const BOARD_TRIALS: u32 = 100_000;
 /// Most rows of all boards that are kept; the board that nobody looked at for longest goes first.
 const KEPT_ROWS: usize = 200_000;
-/// Trials at which one look at the engine is taken: some ten microseconds of the driver's time.
-const TRIALS_PER_LOOK: u32 = 500;
 /// A board is at least as fresh as this, unless bringing it up to date takes long.
 const FRESH: Duration = Duration::from_millis(400);
 /// Bringing boards up to date takes at most this part of the time: one in so many.
@@ -288,12 +286,7 @@ impl Boards {
             if open.is_empty() {
                 continue;
             }
-            let id = sweep.id;
-            let look = move |engine: &Engine| -> Vec<_> {
-                let brief = |number| Some((number, engine.trial_brief(TrialRef { sweep: id, number })?));
-                open.into_iter().filter_map(brief).collect()
-            };
-            let briefs = self.queries.ask(look).await?;
+            let briefs = self.queries.briefs(sweep.id, open).await?;
             changed.extend(
                 briefs.into_iter().filter(|(n, brief)| known(*n).is_none_or(|row| row.brief != *brief)),
             );
