@@ -2,6 +2,7 @@
 //!
 //! Source of the signatures: NVIDIA's CUDA Driver API reference, "Device Management".
 
+use crate::loader::Library;
 use libc::{c_char, c_int, c_void};
 use std::ffi::CStr;
 
@@ -29,16 +30,8 @@ type Memory = unsafe extern "C" fn(*mut usize, c_int) -> c_int;
 /// The GPUs that this process sees, in libtorch's order; none if there is no driver.
 #[must_use]
 pub fn cuda_devices() -> Vec<CudaDevice> {
-    // SAFETY: the name is a C string, and the library is never unloaded.
-    let driver = unsafe { libc::dlopen(c"libcuda.so.1".as_ptr(), libc::RTLD_NOW) };
-    if driver.is_null() {
-        return Vec::new();
-    }
-    let find = |name: &CStr| -> Option<*mut c_void> {
-        // SAFETY: `driver` is an open library and `name` a C string.
-        let symbol = unsafe { libc::dlsym(driver, name.as_ptr()) };
-        (!symbol.is_null()).then_some(symbol)
-    };
+    let Some(driver) = Library::open(c"libcuda.so.1", libc::RTLD_LOCAL) else { return Vec::new() };
+    let find = |name: &CStr| driver.find(name);
     let symbols = (
         find(c"cuInit"),
         find(c"cuDeviceGetCount"),

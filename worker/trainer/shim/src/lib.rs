@@ -5,6 +5,7 @@
 
 mod collectives;
 mod cuda;
+mod loader;
 mod native;
 mod nccl;
 
@@ -13,6 +14,7 @@ pub use cuda::{CudaDevice, cuda_devices};
 pub use nccl::{Nccl, NcclError, interface_of, set_up_nccl};
 
 use libc::{c_char, c_int};
+use loader::Library;
 use std::{ffi::CStr, fs::File, io, os::fd::AsFd};
 use tch::Tensor;
 
@@ -27,9 +29,8 @@ pub struct TorchError(pub String);
 /// Without the library this takes less than a millisecond.
 #[must_use]
 pub fn load_cuda() -> bool {
-    // SAFETY: the name is a C string; the library's constructors register kernels and nothing else. It is never
-    // unloaded, so nothing can point into it after its end.
-    !unsafe { libc::dlopen(c"libtorch_cuda.so".as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) }.is_null()
+    // Its constructors register kernels.
+    Library::open(c"libtorch_cuda.so", libc::RTLD_GLOBAL).is_some()
 }
 
 /// Ends the process now, in the midst of whatever other threads do: no destructors, no exit handlers.

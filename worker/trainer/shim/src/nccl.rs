@@ -5,6 +5,7 @@
 use crate::{
     Group, Member, Rendezvous, TorchError,
     collectives::{Context, ask, milliseconds, small, tell},
+    loader::Library,
     native::{Ask, CGroup, Tell},
     taken, torch_version,
 };
@@ -86,17 +87,12 @@ impl Nccl {
             return Err(NcclError::Missing(own()));
         }
         let name = CString::new(path.as_os_str().as_bytes()).map_err(|_| NcclError::Missing(own()))?;
-        // SAFETY: the name is a C string; the library is never unloaded, so nothing can point into it after its end.
-        let library = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
-        if library.is_null() {
+        let Some(library) = Library::open(&name, libc::RTLD_LOCAL) else {
             return Err(NcclError::Unloadable { path: own(), reason: loader_error() });
-        }
+        };
         let find = |name: &'static CStr| -> Result<*mut c_void, NcclError> {
-            // SAFETY: `library` is an open library and `name` a C string.
-            let symbol = unsafe { libc::dlsym(library, name.as_ptr()) };
-            let symbol_name = name.to_str().unwrap_or_default();
-            let foreign = || NcclError::Foreign { path: own(), symbol: symbol_name };
-            if symbol.is_null() { Err(foreign()) } else { Ok(symbol) }
+            let symbol = name.to_str().unwrap_or_default();
+            library.find(name).ok_or_else(|| NcclError::Foreign { path: own(), symbol })
         };
         let (abi, torch) = (find(c"spotsweep_nccl_abi")?, find(c"spotsweep_nccl_torch")?);
         // SAFETY: functions of these names have had these signatures in every version of the interface.
