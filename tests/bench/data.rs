@@ -2,7 +2,7 @@
 
 use crate::{
     Scale,
-    figures::{Figures, Target},
+    figures::{Figures, Target, median},
 };
 use anyhow::Context as _;
 use rand_chacha::ChaCha8Rng;
@@ -74,11 +74,6 @@ pub(crate) fn add(scale: Scale, figures: &mut Figures) -> anyhow::Result<()> {
         Some(Target::AtMost(512.0)),
     );
     Ok(())
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 fn seconds(work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<f64> {

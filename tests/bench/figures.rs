@@ -24,6 +24,12 @@ pub(crate) enum Target {
 #[derive(Default)]
 pub(crate) struct Figures(Vec<Figure>);
 
+/// The middle one; NaN of none.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
 impl Figures {
     /// Adds one, and says it at once.
     pub(crate) fn add(

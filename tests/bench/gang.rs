@@ -5,8 +5,8 @@
 
 use crate::{
     Scale,
-    figures::{Figures, Target},
-    training::{fashion_mnist, median, params, python},
+    figures::{Figures, Target, median},
+    training::{fashion_mnist, params, python},
 };
 use anyhow::Context as _;
 use hub::Hub;

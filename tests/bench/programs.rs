@@ -3,7 +3,7 @@
 
 use crate::{
     Scale,
-    figures::{Figures, Target},
+    figures::{Figures, Target, median},
 };
 use spotsweep_proto::program::{MetricsFrom, ProgramLimits, ProgramSection};
 use spotsweep_tests::{Cluster, Trainer, binaries, fake_coordinator::FakeCoordinator, outcome::ended, wait};
@@ -64,11 +64,6 @@ fn now_ns() -> u128 {
 fn written(path: &Path) -> Option<u128> {
     let text = std::fs::read_to_string(path).ok()?;
     text.ends_with('\n').then(|| text.trim().parse().ok()).flatten()
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// From the grant of a lease to the first thing that the program does.

@@ -5,7 +5,7 @@
 
 use crate::{
     Scale,
-    figures::{Figures, Target},
+    figures::{Figures, Target, median},
 };
 use anyhow::Context as _;
 use serde_json::{Value, json};
@@ -95,11 +95,6 @@ pub(crate) fn checkpoint_overhead(scale: Scale, figures: &mut Figures) -> anyhow
         figures.add(what, median(ratios), "%", Some(Target::AtMost(3.5)));
     }
     Ok(())
-}
-
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 /// The folder of Fashion-MNIST's files.

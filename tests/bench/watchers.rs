@@ -5,7 +5,7 @@
 
 use crate::{
     Scale,
-    figures::{Figures, Target},
+    figures::{Figures, Target, median},
     service::{Agents, Service},
 };
 use spotsweep_worker::NoopTrainers;
@@ -167,15 +167,10 @@ pub(crate) async fn cost(scale: Scale, figures: &mut Figures) -> anyhow::Result<
     }
     running.stop().await;
     anyhow::ensure!(answered > 0, "the watchers saw something");
-    let [unwatched, watched] = &mut rates;
+    let [unwatched, watched] = rates;
     figures.add("reports/s, nobody watches", median(unwatched), "/s", None);
     figures.add(format!("reports/s, {WATCHERS} browsers watch"), median(watched), "/s", None);
     figures.add("calls of the page answered meanwhile", answered as f64, "", None);
-    figures.add("intake watched, of unwatched", median(&mut ratios), "", Some(Target::AtLeast(WANTED)));
+    figures.add("intake watched, of unwatched", median(ratios), "", Some(Target::AtLeast(WANTED)));
     Ok(())
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
