@@ -32,8 +32,11 @@ const NOTICE_MS: Range<u64> = 300..6_000;
 pub struct Storm {
     /// From which all follows.
     pub seed: u64,
-    /// How long it blows.
+    /// How long it blows at least.
     pub duration: Duration,
+    /// How many disasters there are at least, and of how many kinds: it blows on until then. How many there are in a time
+    /// depends on the machine, as a victim has one at a time.
+    pub least: (u32, usize),
     /// Between two disasters, in milliseconds.
     pub every_ms: Range<u64>,
 }
@@ -98,9 +101,12 @@ impl Storm {
         let mut raging = Raging { cluster, random, damage, under_way };
         let over = Instant::now() + self.duration;
         let mut next = Instant::now();
-        while Instant::now() < over {
-            let mending = raging.under_way.values().map(|(until, _)| *until).min().unwrap_or(over);
-            let wake = next.min(mending).min(over);
+        let deadline = over + wait::DEADLINE;
+        let raged = |damage: &Damage| damage.disasters() >= self.least.0 && damage.kinds() >= self.least.1;
+        while Instant::now() < over || !raged(&raging.damage) {
+            assert!(Instant::now() < deadline, "no storm comes up: {:?}", raging.damage);
+            let mending = raging.under_way.values().map(|(until, _)| *until).min().unwrap_or(next);
+            let wake = next.min(mending);
             wait::pause(wake.saturating_duration_since(Instant::now()));
             raging.mend(Instant::now());
             if Instant::now() < next {

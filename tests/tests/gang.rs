@@ -110,7 +110,7 @@ fn a_gang_under_kills_stops_and_partitions_of_everything_ends_with_the_same_bits
     for seed in [1, 2] {
         let environment = [TIMEOUT, ("SPOTSWEEP_STUB_STEP_US", "3000")];
         let mut cluster = Cluster::start_apart(3, Trainer::Stub, &environment);
-        let storm = Storm { seed, duration: Duration::from_secs(20), every_ms: 200..900 };
+        let storm = Storm { seed, duration: Duration::from_secs(20), every_ms: 200..900, least: (10, 4) };
         let (damage, sweeps) = storm.rage(&mut cluster, &sweep);
         for name in &sweeps {
             let outcome = Outcome::wait(&cluster, name);

@@ -32,6 +32,9 @@ retry: {{max_failures: 1000, backoff_s: 0.05}}
     )
 }
 
+/// Storms, at most, until gangs were disturbed often enough.
+const MOST_STORMS: u64 = 6;
+
 /// Passes over the data while a storm blows.
 const EPOCHS: u32 = 15;
 
@@ -57,20 +60,23 @@ fn every_number_of_workers_gives_the_same_bits_and_curves() {
 #[test]
 fn workers_that_die_stall_and_come_back_in_mid_epoch_change_no_bit() {
     let expected = trained_by(1, EPOCHS);
-    for seed in [1, 2] {
+    let mut logs = String::new();
+    for seed in 1.. {
         let mut cluster =
             Cluster::start_behind_proxies(3, Trainer::Program(binaries::libtorch_trainer()), &[TIMEOUT]);
-        let storm = Storm { seed, duration: Duration::from_secs(20), every_ms: 400..1500 };
+        let duration = Duration::from_secs(20);
+        let storm = Storm { seed, duration, every_ms: 400..1500, least: (8, 4) };
         let (damage, sweeps) = storm.rage(&mut cluster, &sweep(1, 3, EPOCHS));
         for name in &sweeps {
             let outcome = Outcome::wait(&cluster, name);
             assert_eq!(outcome, expected, "seed {seed}, {name}, {damage:?}\n{}", cluster.logs());
         }
-        let logs: String = (0..3).map(|agent| cluster.agent_log(agent)).collect();
-        let make_ups = |text: &str| logs.lines().filter(|line| line.contains(text)).count();
-        assert!(
-            make_ups("broken=") > 0 && make_ups("the gang has a new make-up") > 6,
-            "it was disturbed: {logs}"
-        );
+        (0..3).for_each(|agent| logs += &cluster.agent_log(agent));
+        let says = |text: &str| logs.lines().filter(|line| line.contains(text)).count();
+        // What a storm meets depends on the machine.
+        if seed >= 2 && says("broken=") > 0 && says("the gang has a new make-up") > 12 {
+            return;
+        }
+        assert!(seed < MOST_STORMS, "gangs are hardly disturbed: {logs}");
     }
 }

@@ -116,9 +116,9 @@ fn interrupted_equals_uninterrupted(
     }
     for &seed in seeds {
         let mut cluster = Cluster::start_behind_proxies(2, Trainer::Stub, &[("STEP_MS", "4")]);
-        let storm = Storm { seed, duration: Duration::from_secs(storm_s), every_ms: 200..1_000 };
+        let storm =
+            Storm { seed, duration: Duration::from_secs(storm_s), every_ms: 200..1_000, least: (8, 4) };
         let (damage, sweeps) = storm.rage(&mut cluster, &file);
-        assert!(damage.disasters() >= 8 && damage.kinds() >= 4, "seed {seed}: a real storm: {damage:?}");
         for sweep in &sweeps {
             let outcome = Outcome::wait(&cluster, sweep);
             assert_eq!(outcome, expected, "seed {seed}, {sweep}, {damage:?}\n{}", cluster.logs());

@@ -12,7 +12,7 @@ use rank::{End, Lost, Rank, Why};
 use serde_json::{Map, Value};
 use spotsweep_proto::{
     catalogue,
-    ids::DeviceName,
+    ids::{DeviceName, Epoch},
     line::{CheckpointFiles, FailureKind, FromTrainer, Job, PROTOCOL_VERSION, ToTrainer, TrainerDevice},
     spec::{Every, TrainSection},
     train::{Length, TrainConfig},
@@ -170,13 +170,8 @@ fn run(job: &Job, lines: &Receiver<ToTrainer>) {
         if let Some(pace) = pace {
             std::thread::sleep(pace);
         }
-        if toy.step.is_multiple_of(REPORT_EVERY) || toy.step == total {
-            say(&FromTrainer::Report {
-                epoch,
-                step: toy.step,
-                data_epoch: data_epoch(&toy),
-                metrics: toy.metrics(),
-            });
+        if is_reported(toy.step, total) {
+            say(&report(epoch, &toy));
             if let Some(message) = untold.take() {
                 say(&message);
             }
@@ -238,6 +233,14 @@ fn run(job: &Job, lines: &Receiver<ToTrainer>) {
         metrics: toy.metrics(),
         weights_digest: Some(toy.weights_digest()),
     });
+}
+
+fn is_reported(step: u64, total_steps: u64) -> bool {
+    step.is_multiple_of(REPORT_EVERY) || step == total_steps
+}
+
+fn report(epoch: Epoch, toy: &Toy) -> FromTrainer {
+    FromTrainer::Report { epoch, step: toy.step, data_epoch: data_epoch(toy), metrics: toy.metrics() }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "steps of a toy")]

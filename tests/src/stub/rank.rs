@@ -4,8 +4,9 @@
 //! The toy's weights depend on nothing but the step, so whatever became of the gang, it ends with the same bits.
 
 use super::{
+    is_reported,
     model::{Toy, WIDTH},
-    say,
+    report, say,
 };
 use spotsweep_proto::{
     gang::{Generation, Roster, StoreOp, StoreValue},
@@ -121,9 +122,14 @@ impl<'a> Rank<'a> {
                 }
             }
             let Some(rank) = self.roster.rank else { return Err(End::Left) };
+            let held = toy.step;
             match self.form(rank, toy) {
                 Ok(()) => {
                     let (epoch, generation, step) = (self.epoch, self.roster.generation, toy.step);
+                    if self.started && held < step && is_reported(step, self.total_steps) {
+                        // The peer that made the step may be lost with its report.
+                        say(&report(epoch, toy));
+                    }
                     if !std::mem::replace(&mut self.started, true) {
                         say(&FromTrainer::Started { epoch, step, total_steps: Some(self.total_steps) });
                     }
