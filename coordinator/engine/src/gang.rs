@@ -66,8 +66,6 @@ pub(crate) struct Seat {
     pub(crate) holds: bool,
     /// Points below this step came from it and did not count; 0 if none did.
     owes_until: u64,
-    /// Its step when it said that the gang was broken.
-    broke_at: u64,
     /// When it was given.
     since: Time,
     /// Time that it takes for one shard of a step, in microseconds, as it said last.
@@ -77,16 +75,7 @@ pub(crate) struct Seat {
 impl Seat {
     /// One that was just given.
     pub(crate) fn new(worker: WorkerId, device: u16, at: Time) -> Self {
-        Self {
-            worker,
-            device,
-            answered: false,
-            holds: false,
-            owes_until: 0,
-            broke_at: 0,
-            since: at,
-            shard_us: None,
-        }
+        Self { worker, device, answered: false, holds: false, owes_until: 0, since: at, shard_us: None }
     }
 }
 

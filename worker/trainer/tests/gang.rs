@@ -18,6 +18,8 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_spotsweep-trainer");
 const SHARDS: u32 = 8;
+/// A hung peer is waited for this long.
+const IMPATIENT_MS: u64 = 1500;
 
 /// Of every kind: linear; dropout; dropout, batch norm and clipping.
 fn recipes() -> [Value; 3] {
@@ -141,6 +143,40 @@ fn after_kill_9_the_survivors_go_on_from_memory() {
     }
 }
 
+/// The peer may be lost with its report on its way, and the coordinator takes the word of a rank that held a state for all
+/// up to its step.
+#[test]
+fn a_rank_that_takes_over_the_newer_state_of_a_peer_reports_what_the_peer_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = with(sharded(&recipes()[1], 1_000_000, folder.path()), "report_every_steps", &json!(1));
+    let mut hub = Hub::new(PROGRAM, job, IMPATIENT_MS);
+    let members = hub.start_many(2);
+    hub.gather(&members);
+    hub.until_step(1, 5);
+    hub.hang(1);
+    let (_, line) = hub.until(|who, line| who == 0 && broken_at(line).is_some());
+    hub.gather(&[0]);
+    hub.until_step(0, broken_at(&line).unwrap() + 10);
+    // It hears of both make-ups at once.
+    hub.gather(&[0, 1]);
+    let said = hub.said.len();
+    hub.wake(1);
+    let step = formed(&mut hub, 1);
+    let repeated: Vec<u64> =
+        hub.said[said..].iter().filter(|(who, _)| *who == 1).filter_map(reported).collect();
+    assert_eq!(repeated, [step], "one point, before it says that the gang formed");
+    hub.until_step(0, step + 3);
+    // Which finds points of one step that differ.
+    assert!(hub.curve().contains_key(&step));
+}
+
+fn reported((_, line): &(usize, FromTrainer)) -> Option<u64> {
+    match line {
+        FromTrainer::Report { step, .. } => Some(*step),
+        _ => None,
+    }
+}
+
 fn broken_at(line: &FromTrainer) -> Option<u64> {
     match line {
         FromTrainer::GangBroken { step, .. } => Some(*step),
@@ -151,8 +187,6 @@ fn broken_at(line: &FromTrainer) -> Option<u64> {
 /// Kills, hangs, joins and leaves at steps drawn from a seed.
 #[test]
 fn interrupted_equals_uninterrupted_whoever_comes_and_goes() {
-    /// A hung peer is waited for this long.
-    const IMPATIENT_MS: u64 = 1500;
     for (recipe, steps, seed) in
         recipes().iter().zip([240, 160, 80]).zip(1_u64..).map(|((r, s), n)| (r, s, n))
     {

@@ -102,18 +102,7 @@ impl State {
         let shards = self.sweep(trial_ref.sweep).map_or(1, |sweep| sweep.spec.train.shards);
         let Some(gang) = self.gangs.get(&trial_ref) else { return };
         let (joins, waits): (Vec<Seat>, Vec<Seat>) = gang.joining.iter().partition(|seat| seat.answered);
-        // Ranks can be one step apart when their gang breaks: the newest state is taken over by the others.
-        let newest = gang.ranks.iter().filter(|seat| seat.answered).map(|seat| seat.broke_at).max();
-        let held = gang.ranks.iter().map(|seat| {
-            let is_newest = !seat.answered || Some(seat.broke_at) == newest;
-            Seat { holds: seat.holds && is_newest, ..*seat }
-        });
-        let held: Vec<Seat> = held.collect();
-        if gang.has_state() && !held.iter().any(|seat| seat.holds) {
-            // The newest state is a newcomer's, and what led there is not reported: an older one whose past is, is worth more.
-            return self.stand_down(trial_ref, AttemptEnd::Released, None, out);
-        }
-        let ranks = held.into_iter().chain(joins.iter().copied());
+        let ranks = gang.ranks.iter().copied().chain(joins.iter().copied());
         let (mut leaves, mut ranks): (Vec<Seat>, Vec<Seat>) =
             ranks.partition(|seat| self.interruption_of(seat.worker).is_some());
         let holds = |seats: &[Seat]| seats.iter().any(|seat| seat.holds);

@@ -59,7 +59,7 @@ impl State {
                 let Some(seat) = gang.ranks.iter_mut().find(|seat| seat.worker == id && current) else {
                     return;
                 };
-                (seat.answered, seat.broke_at) = (true, step);
+                seat.answered = true;
                 gang.advance(step);
                 match gang.phase {
                     Phase::Forming | Phase::Formed => {

@@ -145,7 +145,11 @@ fn the_ranks_that_are_left_go_on_as_soon_as_each_has_said_that_the_gang_broke() 
     world.broken(c, lease, 2, 41);
     assert!(world.places().is_empty(), "another one is heard");
     world.broken(sessions[1], lease, 2, 40);
-    assert_eq!(world.ranks(), [(c, 3, Some(0)), (sessions[1], 3, Some(1))], "the newest state comes first");
+    assert_eq!(
+        world.ranks(),
+        [(sessions[1], 3, Some(0)), (c, 3, Some(1))],
+        "they give the newer state to each other"
+    );
     world.news(c, lease, 3, 41, GangNews::Formed);
     assert_eq!(world.trial(lease.trial).attempts, 1, "the attempt goes on");
     // What the lost one still says is stale.

@@ -23,6 +23,10 @@ const RESUME_AGAIN_S: f64 = 2.0;
 const CUT_ONE_IN: u64 = 12;
 /// One in so many connections breaks with the hello under way.
 const BROKEN_AT_ONCE_ONE_IN: u64 = 30;
+/// One in so many ranks that are a step ahead when their gang breaks dies with its report under way,
+const DIES_AHEAD_ONE_IN: u64 = 2;
+/// within so many seconds: long enough for its peers to take its state over.
+const AHEAD_S: f64 = 3.0;
 
 impl World {
     /// One disaster, and when the next comes. After the storm the machines return: whoever sleeps wakes up by
@@ -156,6 +160,8 @@ impl World {
             self.ledger.hand_over(trial, step);
         }
         let seen = self.dice.one_in(2);
+        let under_way = |session| self.network.is_under_way(session, Way::Up, self.now);
+        self.machines[index].words_lost = agent.link.is_none_or(under_way);
         if let Some(session) = agent.link {
             self.break_link(session, seen, None);
         }
@@ -165,6 +171,7 @@ impl World {
     /// An agent that was told to go has handed everything over and ends itself.
     pub(crate) fn left(&mut self, index: usize) -> Result<(), Breach> {
         self.faults.drains += 1;
+        self.machines[index].words_lost = false;
         let machine = &self.machines[index];
         if machine.noticed_at.is_some_and(|at| machine.calm_from <= at) {
             for (trial, step) in std::mem::take(&mut self.agents[index].drained) {
@@ -242,6 +249,21 @@ impl World {
         if self.now < self.storm_until && self.dice.one_in(BROKEN_AT_ONCE_ONE_IN) {
             self.faults.breaks += 1;
             self.break_link(session, true, Some(self.now.after_s(4.0)));
+        }
+    }
+
+    /// Some ranks that are about to be a step ahead of their peers die in a moment, with the report of that step under way:
+    /// after the storm as well, as it is rare enough.
+    pub(crate) fn may_die_ahead(&mut self, index: usize) {
+        let Some(session) = self.agents[index].link else { return };
+        if self.dice.one_in(DIES_AHEAD_ONE_IN) {
+            self.faults.partitions += 1;
+            let until = self.now.after_s(AHEAD_S);
+            self.network.stall(session, Way::Up, until);
+            self.disturb(index, until);
+            let life = self.agents[index].life;
+            let lead_s = self.dice.between_s(0.0, AHEAD_S);
+            self.after(lead_s, What::Taken { agent: index, life });
         }
     }
 

@@ -5,7 +5,6 @@ use super::{
     agent::{Agent, Timer},
     ledger::{Breach, REPORT_STEPS, STEPS, ensure},
     seat::{Key, Part},
-    training::CRASH_ONE_IN,
     what::What,
     world::World,
 };
@@ -21,6 +20,8 @@ const DEATH_S: f64 = 0.3;
 const AGAIN_S: f64 = 0.3;
 /// Between two looks at the peers of one that stores the last checkpoint.
 const HOLD_S: f64 = 1.0;
+/// A rank's trainer crashes behind one in so many steps of a gang.
+const CRASH_ONE_IN: u64 = 60;
 /// A broken step was finished by some of the ranks once in so many times.
 const UNEVEN_ONE_IN: u64 = 4;
 
@@ -152,6 +153,7 @@ impl World {
         let uneven = in_step && run.step + REPORT_STEPS < STEPS && self.dice.one_in(UNEVEN_ONE_IN);
         for &(index, life) in &members {
             if uneven && self.answers((index, life)) && self.dice.one_in(2) {
+                self.may_die_ahead(index);
                 let step = run.step + REPORT_STEPS;
                 self.with_agent(index, |agent, around| {
                     agent.trained(key, step, false, around);
@@ -172,7 +174,10 @@ impl World {
             let agent = &self.agents[*agent];
             !agent.alive || agent.life != *life
         });
-        let one_died = dead.count() == 1 && left.len() + 1 == run.members.len();
+        // Newcomers do not hold a state for which nobody else could give its word.
+        let spoke = |(agent, _): &Member| !self.machines[*agent].words_lost;
+        let one_died = dead.clone().count() == 1 && dead.clone().all(spoke);
+        let one_died = one_died && left.len() + 1 == run.members.len();
         let newest = self.gangs.rosters.range((key, 0)..=(key, u64::MAX)).next_back();
         let is_newest = newest.is_some_and(|((_, newest), _)| *newest == generation);
         let calm = self.coordinator.up

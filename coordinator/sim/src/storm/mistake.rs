@@ -45,11 +45,13 @@ pub enum Mistake {
     EndlessPatience,
     /// It heeds a hello that a later connection of the same process has overtaken.
     OldHelloHeeded,
+    /// A rank that takes over the newer state of a peer reports nothing of the step between.
+    TakenOverUnreported,
 }
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::AnswerBeforeCommit,
         Self::HistoryTwice,
         Self::LoseLastEvent,
@@ -68,6 +70,7 @@ impl Mistake {
         Self::LeftBehindHeard,
         Self::EndlessPatience,
         Self::OldHelloHeeded,
+        Self::TakenOverUnreported,
     ];
 
     /// The scenario in which it shows.
@@ -89,7 +92,7 @@ impl Mistake {
             | Self::NoticeIgnored
             | Self::ReportBeforeUpload
             | Self::OldHelloHeeded => usual,
-            Self::GangInPart | Self::OldMakeUpBroken | Self::LeftBehindHeard => {
+            Self::GangInPart | Self::OldMakeUpBroken | Self::LeftBehindHeard | Self::TakenOverUnreported => {
                 Scenario { mistake: Some(self), ..Scenario::with_gangs() }
             }
             Self::EndlessPatience => Scenario { mistake: Some(self), ..Scenario::with_endless_others() },

@@ -95,6 +95,11 @@ impl Network {
         Some(*free)
     }
 
+    /// Whether something that was sent has not arrived.
+    pub(crate) fn is_under_way(&self, session: SessionId, way: Way, now: Time) -> bool {
+        self.links.get(&session).is_some_and(|link| link.free[way as usize] > now)
+    }
+
     /// Nothing gets through one way until then.
     pub(crate) fn stall(&mut self, session: SessionId, way: Way, until: Time) {
         if let Some(link) = self.links.get_mut(&session) {

@@ -4,6 +4,7 @@
 use super::{
     agent::{Agent, Around, Effect, Lease, Timer, Up},
     ledger::{Breach, STEPS, loss},
+    mistake::Mistake,
     training::{CHECKPOINT_STEPS, STORE_RETRY_S, checkpoint},
 };
 use spotsweep_engine::{
@@ -199,16 +200,19 @@ impl Agent {
         self.fail_to_read(key, around)
     }
 
-    /// All ranks are connected and have the state behind this step.
+    /// All ranks are connected and have the state behind this step. One that held the state of the step before reports
+    /// what it did not come to: its word counts, and the peer that made the step may be lost with its report.
     pub(crate) fn formed(&mut self, key: Key, generation: u64, step: u64, around: &mut Around<'_>) {
         let Some(lease) = self.seat_mut(key) else { return };
-        let starts = lease.step.is_none();
-        lease.step = Some(step);
+        let held = lease.step.replace(step);
         if let Some(part) = lease.gang.as_mut() {
             part.joined = Some(generation);
         }
+        if held.is_some_and(|held| held < step) && around.mistake != Some(Mistake::TakenOverUnreported) {
+            self.report_progress(key, step, around);
+        }
         self.say(key, generation, GangNews::Formed, around);
-        if starts {
+        if held.is_none() {
             let body = ReportBody::Started { step, total_steps: Some(STEPS) };
             self.report(key.0, key.1, body, around);
         }
@@ -218,8 +222,7 @@ impl Agent {
     pub(crate) fn trained(&mut self, key: Key, step: u64, is_first: bool, around: &mut Around<'_>) {
         let Some(lease) = self.seat_mut(key) else { return };
         lease.step = Some(step);
-        let metrics = vec![(0, loss(key.0, step))];
-        self.report(key.0, key.1, ReportBody::Progress { step, data_epoch: 0.0, metrics }, around);
+        self.report_progress(key, step, around);
         if around.dice.one_in(PACE_ONE_IN)
             && let Some(generation) = self.seat(key).and_then(|(_, part)| part.joined)
         {
@@ -230,6 +233,11 @@ impl Agent {
         if is_first && step < STEPS && step.is_multiple_of(CHECKPOINT_STEPS) {
             self.upload(key.0, key.1, checkpoint(key.0, step, false), around);
         }
+    }
+
+    fn report_progress(&mut self, key: Key, step: u64, around: &mut Around<'_>) {
+        let metrics = vec![(0, loss(key.0, step))];
+        self.report(key.0, key.1, ReportBody::Progress { step, data_epoch: 0.0, metrics }, around);
     }
 
     /// It was told to leave and has come to the end of a step.

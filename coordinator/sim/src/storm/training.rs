@@ -26,7 +26,7 @@ const STOP_S: f64 = 0.3;
 /// Wait before a store that did not answer is asked again.
 pub(crate) const STORE_RETRY_S: f64 = 1.0;
 /// One attempt in so many reports crashes.
-pub(crate) const CRASH_ONE_IN: u64 = 150;
+const CRASH_ONE_IN: u64 = 150;
 
 impl Agent {
     /// Begins the next lease if nothing is in training.

@@ -91,6 +91,8 @@ pub(crate) struct Machine {
     pub(crate) asleep_until: Time,
     /// Other machines with agents cannot be reached until then.
     pub(crate) cut_until: Time,
+    /// What its last agent said was still on its way when it died.
+    pub(crate) words_lost: bool,
     /// Nothing has disturbed it since.
     pub(crate) calm_from: Time,
     /// When it was told that it will be taken.

@@ -51,7 +51,13 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64, scenario: Scenario) -> Self {
         let now = Time(1_000_000_000);
-        let machine = Machine { asleep_until: now, cut_until: now, calm_from: now, noticed_at: None };
+        let machine = Machine {
+            asleep_until: now,
+            cut_until: now,
+            words_lost: false,
+            calm_from: now,
+            noticed_at: None,
+        };
         let mut dice = Dice::new(seed);
         let mut agent = |index| Agent::new(index, 0, dice.between_s(0.9, 1.1));
         let agents = (0..scenario.agents).map(&mut agent).collect();

@@ -4,7 +4,7 @@
 //! hold another, so a gang that lost a rank goes on from memory. Only if nobody holds a state is the job's checkpoint
 //! read, or the trial begun.
 
-use super::{End, Kept, Session, fed::Awaited, pace::Pace};
+use super::{End, Kept, Session, fed::Awaited, metrics::Part, pace::Pace};
 use crate::{
     checkpoint::{
         Meta,
@@ -16,6 +16,7 @@ use crate::{
     meter::Meter,
     network::Network,
 };
+use serde_json::Value;
 use spotsweep_proto::{gang::Roster, line::FromTrainer};
 use std::{
     collections::BTreeMap,
@@ -134,11 +135,29 @@ impl Session<'_> {
         }
         let meta = (source == exchange.rank()).then(|| self.meta());
         // Half a state is none.
+        self.has_vouched |= self.has_state;
         self.has_state &= own == newest;
         if let Some(meta) = state::broadcast(exchange, source, meta.as_ref(), &mut self.network)? {
             self.take_over(meta);
+            if own != newest && self.has_vouched {
+                self.repeat_report()?;
+            }
         }
         Ok(())
+    }
+
+    /// Reports what the peer reported whose newer state was taken over, as the peer may be lost with its report still on
+    /// its way. The coordinator takes the word of a rank that held a state for all steps up to the one that it holds, and
+    /// no rank is more than one step and one report behind another.
+    fn repeat_report(&mut self) -> Result<(), TrainError> {
+        if self.step == 0 || !self.is_report_due() || self.meter.has_steps() {
+            return Ok(());
+        }
+        let is_of_step = |name: &str| self.ends_epoch() || !Part::Validation.names().contains(&name);
+        let metrics = self.latest.iter().filter(|(name, _)| is_of_step(name));
+        let metrics = metrics.map(|(name, &value)| (name.clone(), Value::from(value))).collect();
+        let (epoch, step, data_epoch) = (self.job.epoch, self.step, self.data_epoch());
+        self.say(FromTrainer::Report { epoch, step, data_epoch, metrics })
     }
 
     fn take_over(&mut self, meta: Meta) {

@@ -53,17 +53,24 @@ pub(super) enum Part {
     Test,
 }
 
+impl Part {
+    /// Its metrics: the mean loss and the accuracy.
+    pub(super) fn names(self) -> [&'static str; 2] {
+        match self {
+            Self::Train => ["train_loss", "train_accuracy"],
+            Self::Validation => ["val_loss", "val_accuracy"],
+            Self::Test => ["test_loss", "test_accuracy"],
+        }
+    }
+}
+
 /// Metrics of one moment.
 #[derive(Default)]
 pub(super) struct Found(pub(super) Vec<(&'static str, f64)>);
 
 impl Found {
     pub(super) fn add(&mut self, part: Part, tally: Tally) {
-        let (loss, accuracy) = match part {
-            Part::Train => ("train_loss", "train_accuracy"),
-            Part::Validation => ("val_loss", "val_accuracy"),
-            Part::Test => ("test_loss", "test_accuracy"),
-        };
+        let [loss, accuracy] = part.names();
         self.0.extend(tally.loss().map(|value| (loss, value)));
         self.0.extend(tally.accuracy().map(|value| (accuracy, value)));
     }

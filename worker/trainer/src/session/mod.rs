@@ -102,6 +102,9 @@ struct Session<'a> {
     agreed: bool,
     /// Whether network, step, meter and latest metrics are the trial's.
     has_state: bool,
+    /// Whether the coordinator takes its word that all up to its step is reported: it had the state of a make-up of before,
+    /// even if a transfer that broke off has spoilt it since.
+    has_vouched: bool,
     /// Whether the network may not be fresh.
     is_touched: bool,
     has_started: bool,
@@ -163,6 +166,7 @@ impl<'a> Session<'a> {
             gang: job.gang.clone().map(Gang::new),
             agreed: false,
             has_state: false,
+            has_vouched: false,
             is_touched: false,
             has_started: false,
             schedule,
@@ -239,9 +243,12 @@ impl<'a> Session<'a> {
 
     /// Whether the last finished step is one to be reported, and is not yet.
     fn owes_report(&self) -> bool {
+        self.is_report_due() && self.meter.has_steps()
+    }
+
+    fn is_report_due(&self) -> bool {
         let every = self.config.report_every_steps;
-        let is_due = self.ends_epoch() || (every > 0 && self.step.is_multiple_of(every));
-        is_due && self.meter.has_steps()
+        self.ends_epoch() || (every > 0 && self.step.is_multiple_of(every))
     }
 
     fn ends_epoch(&self) -> bool {
