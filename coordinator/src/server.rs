@@ -152,7 +152,7 @@ impl Coordinator {
             }));
         }
         let (sinks_end, ends) = watch::channel(false);
-        let sinks = tokio::spawn(sinks::serve(queries.clone(), self.sinks, ends));
+        let sinks = tokio::spawn(sinks::serve(queries.clone(), self.objects.clone(), self.sinks, ends));
         let (objects, mut deletions) = (self.objects.clone(), self.deletions);
         tokio::spawn(async move {
             while let Some(digests) = deletions.recv().await {

@@ -253,11 +253,32 @@ class Exports(unittest.TestCase):
         url = self.server(os.path.join(self.folder, "live-store"))
         file = os.path.join(self.folder, "live.yaml")
         with open(file, "w") as out:
-            out.write(SWEEP + "sinks: [{to: tensorboard, dir: runs}, {to: mlflow, url: '%s', experiment: live}]\n" % url)
+            mlflow = "{to: mlflow, url: '%s', experiment: live, artifacts: true}" % url
+            out.write(SWEEP + "sinks: [{to: tensorboard, dir: runs}, %s]\n" % mlflow)
         folder = os.path.join(self.folder, "live")
         self.results, self.curves = ran(file, folder)
         self.compare_mlflow(url, "live")
+        self.compare_artifacts(url, folder)
         self.compare_tensorboard(os.path.join(folder, "sinks", "runs", "exported"))
+
+    def compare_artifacts(self, url: str, folder: str) -> None:
+        """Whether the runs of completed trials, and no others, have the weights that `checkpoint get` gives."""
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient(tracking_uri=url)
+        experiment = client.get_experiment_by_name("live")
+        for run in client.search_runs([experiment.experiment_id]):
+            trial = self.results[int(run.data.tags["spotsweep.number"])]
+            names = sorted(artifact.path for artifact in client.list_artifacts(run.info.run_id))
+            if trial["state"] != "completed":
+                self.assertEqual(names, [])
+                continue
+            self.assertEqual(names, ["sweep.json", "weights.safetensors"], run.data.tags)
+            wanted = os.path.join(folder, "wanted-%d" % trial["number"])
+            spotsweep("checkpoint", "get", trial["trial"], "--which", "final", "-o", wanted, "--dir", folder)
+            found = client.download_artifacts(run.info.run_id, "weights.safetensors", folder)
+            with open(wanted, "rb") as one, open(found, "rb") as other:
+                self.assertEqual(one.read(), other.read())
 
     def tell(self, url: str) -> None:
         spotsweep("export", "exported", "--as", "mlflow", "--to", url, "--dir", self.dir)
@@ -272,7 +293,7 @@ class Exports(unittest.TestCase):
             port = free.getsockname()[1]
         command = [
             sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-            "--backend-store-uri", store, "--default-artifact-root", os.path.join(self.folder, "artifacts"),
+            "--backend-store-uri", store, "--artifacts-destination", os.path.join(self.folder, "artifacts"),
         ]
         child = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, start_new_session=True)
 

@@ -27,6 +27,8 @@ pub struct FakeRun {
     pub metrics: Vec<(String, f64, u64, u64)>,
     /// `RUNNING` until told otherwise.
     pub status: String,
+    /// Files by name.
+    pub artifacts: BTreeMap<String, Vec<u8>>,
 }
 
 #[derive(Default)]
@@ -115,7 +117,6 @@ fn answer(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
         head.iter().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
-    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let target = head.first().and_then(|line| line.split(' ').nth(1)).unwrap_or_default().to_owned();
     let path = target.strip_prefix("/api/2.0/mlflow/").unwrap_or_default();
     let (fate, status, answer) = {
@@ -132,7 +133,14 @@ fn answer(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
         match fate {
             Fate::Refused => (fate, "500 Internal Server Error", json!({"message": "not today"})),
             Fate::Answered | Fate::Mute | Fate::Half | Fate::Slow => {
-                match state.take(path, &body, fate == Fate::Half) {
+                let answer = match target.strip_prefix("/api/2.0/mlflow-artifacts/artifacts/") {
+                    Some(path) => state.keep(path, body, fate == Fate::Half),
+                    None => {
+                        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+                        state.take(path, &body, fate == Fate::Half)
+                    }
+                };
+                match answer {
                     Ok(answer) => (fate, "200 OK", answer),
                     Err(word) => (fate, "404 Not Found", json!({"error_code": word, "message": word})),
                 }
@@ -205,6 +213,15 @@ impl State {
         }
     }
 
+    /// An artifact at `RUN/NAME`.
+    fn keep(&mut self, path: &str, mut body: Vec<u8>, half: bool) -> Result<Value, &'static str> {
+        let (run, name) = path.split_once('/').ok_or("INVALID_PARAMETER_VALUE")?;
+        let run = run.parse::<usize>().ok().and_then(|run| self.runs.get_mut(run));
+        body.truncate(if half { body.len() / 2 } else { body.len() });
+        run.ok_or("RESOURCE_DOES_NOT_EXIST")?.artifacts.insert(name.to_owned(), body);
+        Ok(json!({}))
+    }
+
     fn named(&mut self, body: &Value) -> Result<&mut FakeRun, &'static str> {
         let id = body["run_id"].as_str().and_then(|id| id.parse::<usize>().ok());
         id.and_then(|id| self.runs.get_mut(id)).ok_or("RESOURCE_DOES_NOT_EXIST")
@@ -222,7 +239,7 @@ impl State {
         let shown = newest.values().map(|(key, _, timestamp, step)| {
             json!({"key": key, "value": 0.0, "timestamp": timestamp, "step": step.to_string()})
         });
-        json!({"info": {"run_id": index.to_string()}, "data": {"metrics": shown.collect::<Vec<_>>()}})
+        json!({"info": {"run_id": index.to_string(), "artifact_uri": format!("mlflow-artifacts:/{index}")}, "data": {"metrics": shown.collect::<Vec<_>>()}})
     }
 }
 

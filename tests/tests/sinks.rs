@@ -87,7 +87,7 @@ fn every_point_is_in_every_sink_once_whatever_is_killed_and_whatever_the_server_
     let server = FakeMlflow::start(true);
     let mut cluster = Cluster::start(2, Trainer::Stub, &[STEP]);
     let sinks = format!(
-        "{{to: tensorboard, dir: a/runs}}, {{to: mlflow, url: \"{}\", experiment: elsewhere}}",
+        "{{to: tensorboard, dir: a/runs}}, {{to: mlflow, url: \"{}\", experiment: elsewhere, artifacts: true}}",
         server.url()
     );
     let name = cluster.submit(&sweep(&sinks));
@@ -111,6 +111,13 @@ fn every_point_is_in_every_sink_once_whatever_is_killed_and_whatever_the_server_
         assert_eq!(told(run), expected, "trial {trial}\n{}", cluster.logs());
         assert_eq!(run.experiment, "elsewhere");
         assert_eq!(run.tags["spotsweep.state"], "completed");
+        assert_eq!(run.tags.get("spotsweep.artifacts"), None, "all are there");
+        let specification: serde_json::Value = serde_json::from_slice(&run.artifacts["sweep.json"]).unwrap();
+        assert_eq!(specification["name"], "sunk");
+        let weights = cluster.path(&format!("weights-{trial}"));
+        let file = weights.to_str().unwrap();
+        cluster.ask(&["checkpoint", "get", &format!("sunk/{trial}"), "--which", "final", "-o", file]);
+        assert!(run.artifacts["weights.safetensors"] == std::fs::read(&weights).unwrap());
         assert!(run.params.contains_key("learning_rate") && run.params.contains_key("momentum"));
         wait::until("the file has its end", || {
             let exported = only_file(&to.join(trial.to_string())).expect("an export");

@@ -4,6 +4,7 @@
 //! anything for it. What it has delivered it learns from where it delivered to (`export`); what it remembers beside that
 //! ([`cursor`]) only spares it questions. One task a sink; each gives up never and waits longer from failure to failure.
 
+mod artifacts;
 mod cursor;
 mod states;
 mod target;
@@ -13,6 +14,7 @@ pub use states::SinkStates;
 use crate::{
     error::{Code, Problem},
     export::Subject,
+    objects::Objects,
     queries::{Queries, TRIALS_PER_LOOK, messages},
 };
 use cursor::Cursor;
@@ -42,6 +44,8 @@ const REST: u32 = 3;
 const TRIALS_PER_READ: usize = 500;
 /// First wait after a failure; it doubles up to [`BACK_OFF_MAX`].
 const BACK_OFF: Duration = Duration::from_millis(500);
+/// The state of trials that bring artifacts.
+const COMPLETED: &str = "completed";
 const BACK_OFF_MAX: Duration = Duration::from_secs(60);
 
 /// Where sinks may write.
@@ -63,7 +67,7 @@ impl Places {
 }
 
 /// Serves the sinks of all sweeps, those that come later too. Once `ends` is true, each looks once more and ends.
-pub async fn serve(queries: Queries, places: Places, mut ends: watch::Receiver<bool>) {
+pub async fn serve(queries: Queries, objects: Objects, places: Places, mut ends: watch::Receiver<bool>) {
     let states = queries.sinks();
     let mut tasks = JoinSet::new();
     let mut seen = 0;
@@ -86,8 +90,8 @@ pub async fn serve(queries: Queries, places: Places, mut ends: watch::Receiver<b
                 seen = all;
                 for sweep in new {
                     for (index, sink) in sweep.spec.sinks.iter().enumerate() {
-                        let (queries, states) = (queries.clone(), states.clone());
-                        let work = Work::new(queries, &places, states, &sweep, index, sink.clone());
+                        let (sources, states) = ((queries.clone(), objects.clone()), states.clone());
+                        let work = Work::new(sources, &places, states, &sweep, index, sink.clone());
                         tasks.spawn(work.run(ends.clone()));
                     }
                 }
@@ -106,6 +110,7 @@ pub async fn serve(queries: Queries, places: Places, mut ends: watch::Receiver<b
 /// One sink of one sweep.
 struct Work {
     queries: Queries,
+    objects: Objects,
     states: SinkStates,
     key: (SweepId, usize),
     sink: Sink,
@@ -119,7 +124,7 @@ struct Work {
 
 impl Work {
     fn new(
-        queries: Queries,
+        (queries, objects): (Queries, Objects),
         places: &Places,
         states: SinkStates,
         sweep: &SweepView,
@@ -130,6 +135,7 @@ impl Work {
         let identity = format!("{}/{}/{sink}", sweep.spec.digest(), sweep.submitted_at.0);
         Self {
             queries,
+            objects,
             states,
             key: (sweep.id, index),
             name: sweep.name.to_string(),
@@ -237,6 +243,13 @@ impl Work {
                 }
             }
             let ended = messages::is_final(&row.state);
+            if let (Sink::Mlflow { artifacts: true, .. }, Some(rest)) = (&self.sink, target.server())
+                && row.state == COMPLETED
+            {
+                let spec_json =
+                    serde_json::to_string(&*sweep.spec).map_err(|error| Problem::internal(&error))?;
+                artifacts::bring(rest, (&self.queries, &self.objects), trial, &spec_json).await?;
+            }
             target.close(ended).await?;
             if ended {
                 self.delivered.remove(&row.number);

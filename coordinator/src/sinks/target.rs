@@ -35,7 +35,7 @@ impl Target {
                     .await
                     .map(|folder| Self::TensorBoard(Box::new(folder)))?
             }
-            Sink::Mlflow { url, experiment } => {
+            Sink::Mlflow { url, experiment, artifacts: _ } => {
                 let name = experiment.as_ref().map_or(subject.sweep.sweep.as_str(), |name| name.as_str());
                 let rest = Rest::begin_in(url.as_str(), name, &subject).await?;
                 Self::Mlflow(Box::new(Server { rest, runs: HashMap::new(), current: None }))
@@ -67,6 +67,14 @@ impl Target {
                 server.current = Some((trial.number, next_step));
                 Ok(next_step)
             }
+        }
+    }
+
+    /// The server where the trial that is open is logged, if it is one.
+    pub(super) fn server(&self) -> Option<&Rest> {
+        match self {
+            Self::TensorBoard(_) => None,
+            Self::Mlflow(server) => Some(&server.rest),
         }
     }
 

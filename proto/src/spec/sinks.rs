@@ -37,7 +37,15 @@ pub enum Sink {
         /// The experiment; the sweep's name where there is none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         experiment: Option<SweepName>,
+        /// Whether completed trials bring their weights and the sweep's specification along.
+        #[serde(default, skip_serializing_if = "is_false")]
+        artifacts: bool,
     },
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl fmt::Display for Sink {
@@ -211,7 +219,7 @@ fn one(node: &Node, report: &mut Report<'_>) -> Option<Sink> {
             Some(Sink::Tensorboard { dir: dir.ok()? })
         }
         ("mlflow", _) => {
-            section.only(&["to", "url", "experiment"], report, |_| None);
+            section.only(&["to", "url", "experiment", "artifacts"], report, |_| None);
             let experiment = section.text("experiment", report).and_then(|(text, span)| {
                 SweepName::new(text)
                     .map_err(|error| {
@@ -232,7 +240,8 @@ fn one(node: &Node, report: &mut Report<'_>) -> Option<Sink> {
                 };
                 report.error_hint(span, error.to_string(), hint);
             });
-            Some(Sink::Mlflow { url: url.ok()?, experiment })
+            let artifacts = section.boolean("artifacts", report).unwrap_or(false);
+            Some(Sink::Mlflow { url: url.ok()?, experiment, artifacts })
         }
         (other, span) => {
             let known = ["tensorboard", "mlflow"];

@@ -4,31 +4,38 @@
 //! TLS is reached through a tunnel or proxy of the user's.
 
 use crate::error::{Code, Problem};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Full, Limited, combinators::UnsyncBoxBody};
 use hyper::{Method, Request, StatusCode, Uri, body::Bytes, header};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
 use serde_json::Value;
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 /// How long the server may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(60);
+/// What is sent may take longer than [`ANSWER`] by a second for so many bytes.
+const UPLOAD_BYTES_PER_S: u64 = 1 << 20;
 /// Largest answer that is read: a run with a thousand metrics is a tenth of it.
 const ANSWER_BYTES: usize = 16 << 20;
 /// How often something is asked before it counts as failed.
 pub(super) const TRIES: u32 = 6;
 /// Before the second try; doubled before each further one.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
+/// Who asks.
+const USER_AGENT: &str = concat!("spotsweep/", env!("CARGO_PKG_VERSION"));
 /// Longest part of an answer that is quoted, in characters.
 const QUOTED_CHARS: usize = 500;
 
+/// What is sent.
+pub(crate) type Content = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
+
 /// A server.
 pub(super) struct Server {
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<HttpConnector, Content>,
     base: String,
 }
 
@@ -108,21 +115,41 @@ impl Server {
             .method(method)
             .uri(format!("{}/api/2.0/mlflow/{path}", self.base))
             .header(header::CONTENT_TYPE, "application/json")
-            .header(header::USER_AGENT, concat!("spotsweep/", env!("CARGO_PKG_VERSION")))
-            .body(Full::new(content))
+            .header(header::USER_AGENT, USER_AGENT)
+            .body(whole(content))
             .map_err(|error| Refused::No(String::new(), Problem::internal(&error)))?;
+        let (status, bytes) = self.send(request, ANSWER).await?;
+        serde_json::from_slice(&bytes)
+            .map_err(|error| self.no(status, "", &format!("an answer that is no JSON: {error}")))
+    }
+
+    /// Puts an artifact of so many bytes at `path`, once. Doing it again puts it in the place of the first.
+    pub(super) async fn put(&self, path: &str, bytes: u64, content: Content) -> Result<(), Refused> {
+        let request = Request::builder()
+            .method(Method::PUT)
+            .uri(format!("{}/api/2.0/mlflow-artifacts/artifacts/{path}", self.base))
+            .header(header::CONTENT_TYPE, "application/octet-stream")
+            .header(header::CONTENT_LENGTH, bytes)
+            .header(header::USER_AGENT, USER_AGENT)
+            .body(content)
+            .map_err(|error| Refused::No(String::new(), Problem::internal(&error)))?;
+        let limit = ANSWER + Duration::from_secs(bytes / UPLOAD_BYTES_PER_S);
+        self.send(request, limit).await.map(drop)
+    }
+
+    /// Sends, and gives the body of an answer that says yes.
+    async fn send(&self, request: Request<Content>, limit: Duration) -> Result<(StatusCode, Bytes), Refused> {
         let answer = async {
             let response = self.client.request(request).await.map_err(|error| root(&error))?;
             let status = response.status();
             let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
             Ok::<_, String>((status, body.map_err(|error| root(error.as_ref()))?.to_bytes()))
         };
-        let answer = tokio::time::timeout(ANSWER, answer).await;
-        let late = |_| Refused::Again(format!("nothing within {} s", ANSWER.as_secs()));
+        let answer = tokio::time::timeout(limit, answer).await;
+        let late = |_| Refused::Again(format!("nothing within {} s", limit.as_secs()));
         let (status, bytes) = answer.map_err(late)?.map_err(Refused::Again)?;
         if status.is_success() {
-            return serde_json::from_slice(&bytes)
-                .map_err(|error| self.no(status, "", &format!("an answer that is no JSON: {error}")));
+            return Ok((status, bytes));
         }
         let said: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         let text = said["message"]
@@ -141,6 +168,11 @@ impl Server {
         let message = format!("the MLflow server at {} says {status}: {text}", self.base);
         Refused::No(word.to_owned(), Problem::new(Code::BadRequest, message))
     }
+}
+
+/// Content that is at hand.
+pub(super) fn whole(content: Bytes) -> Content {
+    Full::new(content).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// The pause after the `turn`th try, counted from 1.

@@ -4,6 +4,7 @@
 //! A run is known by its tag [`TRIAL_TAG`]: digest of the specification, time of submission, number. Slashes of names
 //! become colons, which no name of this program has: a slash would make folders, and `a` and `a/b` could not both be.
 
+pub(crate) mod artifacts;
 mod client;
 pub(crate) mod files;
 pub(crate) mod rest;

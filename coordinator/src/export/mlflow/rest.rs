@@ -71,6 +71,29 @@ impl Rest {
         self.skipped
     }
 
+    pub(super) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// The id of the run that is open.
+    pub(super) fn open_run(&self) -> Option<&str> {
+        self.current.as_ref().map(|run| run.id.as_str())
+    }
+
+    /// Adds a tag to the run that is open.
+    ///
+    /// # Errors
+    /// If the server does not answer or refuses.
+    pub(crate) async fn tag(&self, key: &str, value: &str) -> Result<(), Problem> {
+        match self.open_run() {
+            Some(run) => {
+                let tag = (key.to_owned(), super::cut(value, super::TAG_CHARS));
+                self.describe(run, "tags", vec![tag]).await
+            }
+            None => Ok(()),
+        }
+    }
+
     fn told<T>(&self, answer: Result<T, Refused>) -> Result<T, Problem> {
         answer.map_err(|refused| refused.problem(self.server.base()))
     }
