@@ -14,16 +14,19 @@ use crate::{
     queries::Queries,
     store::{self, OBJECTS_FOLDER},
 };
+use futures::{StreamExt as _, stream::BoxStream};
 use spotsweep_proto::{catalogue::nearest, limits::GRPC_MESSAGE_BYTES};
 use spotsweep_wire::v1::{
     ControlRequest, ExplainRequest, ListCheckpointsRequest, ListCheckpointsResponse, ListSweepsRequest,
     ListTrialsRequest, ListTrialsResponse, ListWorkersRequest, MetricsRequest, MetricsResponse, Point,
     PutCodeRequest, ResultsRequest, ResultsResponse, ShowSweepRequest, ShowSweepResponse, StatusRequest,
     StatusResponse, SubmitRequest, SubmitResponse, SweepSummary, Trial, WatchRequest, WatchResponse,
-    WorkerSummary, control_client::ControlClient, control_server::ControlServer,
+    WorkerSummary,
+    control_client::ControlClient,
+    control_server::{Control as _, ControlServer},
 };
-use std::{path::Path, time::Duration};
-use tonic::{Response, Status, Streaming, transport::Endpoint};
+use std::{path::Path, sync::Arc, time::Duration};
+use tonic::{Request, Response, Status, Streaming, transport::Endpoint};
 
 /// How long a coordinator may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -43,6 +46,30 @@ pub(crate) enum Change {
 #[derive(Clone)]
 pub(crate) struct Source {
     client: ControlClient<Transport>,
+    /// What answers for a folder.
+    folder: Option<Arc<ControlService>>,
+}
+
+/// An answer in pages. One from this process is taken as it is: the millions of points of an export need not become bytes
+/// and values again.
+pub(crate) enum Pages<T> {
+    /// Over the network.
+    Sent(Streaming<T>),
+    /// From a folder.
+    Made(BoxStream<'static, Result<T, Status>>),
+}
+
+impl<T> Pages<T> {
+    /// The next page.
+    ///
+    /// # Errors
+    /// If the source fails.
+    pub(crate) async fn message(&mut self) -> Result<Option<T>, Status> {
+        match self {
+            Self::Sent(pages) => pages.message().await,
+            Self::Made(pages) => pages.next().await.transpose(),
+        }
+    }
 }
 
 impl Source {
@@ -67,7 +94,7 @@ impl Source {
                  read its folder with --dir DIR"
             ))
         })?;
-        Ok(Self::over(Transport::Remote(channel)))
+        Ok(Self::over(Transport::Remote(channel), None))
     }
 
     /// A folder on which no coordinator runs. It can be read and nothing else. Also gives what was found damaged.
@@ -79,13 +106,15 @@ impl Source {
         let objects = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned()).join(OBJECTS_FOLDER);
         let queries = Queries::offline(engine, history, &format!("file://{}", objects.display()));
         let about = About { dir: dir.display().to_string(), started_at_us: 0 };
-        let service = ControlServer::new(ControlService::new(queries, None, about));
+        let service = Arc::new(ControlService::new(queries, None, about));
+        let transport = Transport::Folder(ControlServer::from_arc(service.clone()));
         let cut = report.cut.iter().map(ToString::to_string).collect();
-        Ok((Self::over(Transport::Folder(service)), cut))
+        Ok((Self::over(transport, Some(service)), cut))
     }
 
-    fn over(transport: Transport) -> Self {
-        Self { client: ControlClient::new(transport).max_decoding_message_size(GRPC_MESSAGE_BYTES) }
+    fn over(transport: Transport, folder: Option<Arc<ControlService>>) -> Self {
+        let client = ControlClient::new(transport).max_decoding_message_size(GRPC_MESSAGE_BYTES);
+        Self { client, folder }
     }
 
     /// Hands in a sweep. The same token submits once, so a lost answer does no harm.
@@ -193,8 +222,12 @@ impl Source {
     ///
     /// # Errors
     /// If there is no such sweep.
-    pub(crate) async fn result_pages(&mut self, sweep: &str) -> Result<Streaming<ResultsResponse>, Problem> {
-        let answer = self.client.results(ResultsRequest { sweep: sweep.to_owned() }).await;
+    pub(crate) async fn result_pages(&mut self, sweep: &str) -> Result<Pages<ResultsResponse>, Problem> {
+        let request = ResultsRequest { sweep: sweep.to_owned() };
+        let answer = match self.folder.clone() {
+            Some(folder) => folder.results(Request::new(request)).await.map(|made| made.map(Pages::Made)),
+            None => self.client.results(request).await.map(|sent| sent.map(Pages::Sent)),
+        };
         self.told(sweep, answer).await
     }
 
@@ -216,8 +249,12 @@ impl Source {
         &mut self,
         trial: &str,
         first_step: u64,
-    ) -> Result<Streaming<MetricsResponse>, Problem> {
-        let answer = self.client.metrics(MetricsRequest { trial: trial.to_owned(), first_step }).await;
+    ) -> Result<Pages<MetricsResponse>, Problem> {
+        let request = MetricsRequest { trial: trial.to_owned(), first_step };
+        let answer = match self.folder.clone() {
+            Some(folder) => folder.metrics(Request::new(request)).await.map(|made| made.map(Pages::Made)),
+            None => self.client.metrics(request).await.map(|sent| sent.map(Pages::Sent)),
+        };
         self.told(trial, answer).await
     }
 

@@ -6,7 +6,6 @@ use super::{
 use crate::error::{Code, Problem};
 use spotsweep_engine::{
     Engine, Refusal, Reply, SessionId,
-    action::Record,
     event::{Command, Hello, ReportBatch, Target},
 };
 use spotsweep_proto::{notice::Notice, spec::SweepSpec};
@@ -16,16 +15,10 @@ use std::sync::{
 };
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-pub use super::writer::StoreState;
-
-/// What one commit adds to the history, for those who watch.
-#[derive(Debug, Clone)]
-pub struct WatchItem {
-    /// The commit.
-    pub seq: u64,
-    /// Its records.
-    pub records: Arc<Vec<Record>>,
-}
+pub use super::{
+    watched::{Gist, WatchItem},
+    writer::StoreState,
+};
 
 /// The way into the driver.
 #[derive(Clone)]

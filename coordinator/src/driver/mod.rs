@@ -10,10 +10,11 @@ mod run;
 mod sessions;
 #[cfg(test)]
 mod tests;
+mod watched;
 mod writer;
 
 pub use clock::machine_time_us;
-pub use handle::{Attached, AttachedSender, Handle, StoreState, WatchItem};
+pub use handle::{Attached, AttachedSender, Gist, Handle, StoreState, WatchItem};
 pub use run::{Driver, DriverOptions, Start};
 pub use sessions::{SessionLink, SweepCard, ToSession};
 

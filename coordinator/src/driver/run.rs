@@ -353,7 +353,7 @@ impl Driver {
         }
         if !records.is_empty() && self.watchers.receiver_count() > 0 {
             let seq = self.seq - u64::from(self.in_flight.is_some());
-            let _nobody = self.watchers.send(WatchItem { seq, records });
+            let _nobody = self.watchers.send(WatchItem::new(seq, records));
         }
     }
 

@@ -165,37 +165,38 @@ impl Follower {
     }
 
     fn note(&mut self, item: &WatchItem) -> bool {
+        let only = self.only;
+        let meant = |sweep: SweepId| only.is_none_or(|only| only == sweep);
         let mut any = false;
-        for record in item.records.iter() {
-            let sweep = sweep_of(record);
-            if self.only.is_some_and(|only| only != sweep) {
-                continue;
-            }
+        for trial in item.gist().trials.iter().filter(|trial| meant(trial.sweep)) {
             any = true;
-            let (trial, line) = match record {
-                Record::Point { trial, .. } | Record::Trial { trial, .. } | Record::Result { trial, .. } => {
-                    (Some(*trial), None)
-                }
-                Record::AttemptStarted { trial, attempt, worker, device, step, at, .. } => {
-                    let text = format!("attempt {attempt} goes on at step {step} on {worker} ({device})");
-                    (Some(*trial), (*attempt > 1).then_some((*at, text)))
-                }
-                Record::AttemptEnded { trial, end, step, at, .. } => {
-                    (Some(*trial), interruption(end, *step).map(|text| (*at, text)))
-                }
-                Record::Sweep { .. } | Record::SweepState { .. } | Record::Trials { .. } => (None, None),
-            };
-            let numbers = self.waiting.trials.entry(sweep).or_default();
-            if let Some(trial) = trial
-                && self.waiting.count < TRIALS_NAMED * 8
-                && numbers.insert(trial.number)
-            {
+            let numbers = self.waiting.trials.entry(trial.sweep).or_default();
+            if self.waiting.count < TRIALS_NAMED * 8 && numbers.insert(trial.number) {
                 self.waiting.count += 1;
             }
-            if let (Some(trial), Some((at, text))) = (trial, line)
+        }
+        for record in item.others().filter(|record| meant(sweep_of(record))) {
+            any = true;
+            let line = match record {
+                Record::AttemptStarted { trial, attempt, worker, device, step, at, .. } => {
+                    let text = format!("attempt {attempt} goes on at step {step} on {worker} ({device})");
+                    (*attempt > 1).then_some((*trial, *at, text))
+                }
+                Record::AttemptEnded { trial, end, step, at, .. } => {
+                    interruption(end, *step).map(|text| (*trial, *at, text))
+                }
+                Record::Sweep { sweep, .. }
+                | Record::SweepState { sweep, .. }
+                | Record::Trials { sweep, .. } => {
+                    self.waiting.trials.entry(*sweep).or_default();
+                    None
+                }
+                Record::Point { .. } | Record::Trial { .. } | Record::Result { .. } => None,
+            };
+            if let Some((trial, at, text)) = line
                 && self.waiting.notices.len() < NOTICES
             {
-                self.waiting.notices.push((sweep, trial.number, at.0, text));
+                self.waiting.notices.push((trial.sweep, trial.number, at.0, text));
             }
         }
         any
