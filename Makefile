@@ -98,7 +98,7 @@ test-exports:
 .PHONY: bench
 bench: tools ## measure, print a table and write it as JSON
 	@$(WITH_TORCH) \
-	$(CARGO) build --release --locked --workspace --bins; \
+	$(CARGO) build --release --locked --workspace --features spotsweep-tests/browser --bins; \
 	$(RELEASE)/spotsweep data get fashion-mnist; \
 	export SPOTSWEEP_PROGRAMS_BUILT=1 SPOTSWEEP_BENCH_PYTHON="$${SPOTSWEEP_BENCH_PYTHON:-$${SPOTSWEEP_PYTHON_TORCH:-python3}}"; \
 	$(RELEASE)/bench

@@ -66,7 +66,7 @@ fn main() -> anyhow::Result<()> {
         runtime.block_on(memory::memory_and_restart(scale, &mut figures))?;
     }
     if wanted("web") {
-        runtime.block_on(web::answers(scale, &mut figures))?;
+        web::looks(scale, &runtime, &mut figures)?;
     }
     if wanted("watchers") {
         runtime.block_on(watchers::cost(scale, &mut figures))?;
