@@ -106,7 +106,7 @@ fn metrics_are_read_from_event_files_that_a_program_writes() {
     assert_eq!(losses(&read, "val_loss"), expected, "{read:?}");
 }
 
-/// Far beyond any buffer on the way. Ten gigabytes take a minute: docs/benchmarks.md.
+/// Far beyond any buffer on the way. Ten gigabytes: docs/benchmarks.md.
 #[test]
 fn a_program_that_prints_far_beyond_any_buffer_ends_well_and_its_reports_arrive() {
     let cluster = programs(1);
