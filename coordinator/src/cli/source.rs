@@ -11,6 +11,7 @@ use super::{
 use crate::{
     error::{Code, Problem},
     grpc::control::{About, ControlService},
+    logs::Logs,
     queries::Queries,
     store::{self, OBJECTS_FOLDER},
 };
@@ -18,9 +19,9 @@ use spotsweep_proto::{catalogue::nearest, limits::GRPC_MESSAGE_BYTES};
 use spotsweep_wire::v1::{
     ControlRequest, ExplainRequest, ListCheckpointsRequest, ListCheckpointsResponse, ListSweepsRequest,
     ListTrialsRequest, ListTrialsResponse, ListWorkersRequest, MetricsRequest, MetricsResponse, Point,
-    PutCodeRequest, ResultsRequest, ResultsResponse, ShowSweepRequest, ShowSweepResponse, StatusRequest,
-    StatusResponse, SubmitRequest, SubmitResponse, SweepSummary, Trial, WatchRequest, WatchResponse,
-    WorkerSummary, control_client::ControlClient, control_server::ControlServer,
+    PutCodeRequest, ReadLogRequest, ReadLogResponse, ResultsRequest, ResultsResponse, ShowSweepRequest,
+    ShowSweepResponse, StatusRequest, StatusResponse, SubmitRequest, SubmitResponse, SweepSummary, Trial,
+    WatchRequest, WatchResponse, WorkerSummary, control_client::ControlClient, control_server::ControlServer,
 };
 use std::{path::Path, time::Duration};
 use tonic::{Response, Status, Streaming, transport::Endpoint};
@@ -79,7 +80,8 @@ impl Source {
         let objects = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned()).join(OBJECTS_FOLDER);
         let queries = Queries::offline(engine, history, &format!("file://{}", objects.display()));
         let about = About { dir: dir.display().to_string(), started_at_us: 0 };
-        let service = ControlServer::new(ControlService::new(queries, None, about));
+        let service = ControlService::new(queries, None, about).with_logs(Logs::at_rest(dir));
+        let service = ControlServer::new(service);
         let cut = report.cut.iter().map(ToString::to_string).collect();
         Ok((Self::over(Transport::Folder(service)), cut))
     }
@@ -218,6 +220,20 @@ impl Source {
         first_step: u64,
     ) -> Result<Streaming<MetricsResponse>, Problem> {
         let answer = self.client.metrics(MetricsRequest { trial: trial.to_owned(), first_step }).await;
+        self.told(trial, answer).await
+    }
+
+    /// What attempt `attempt` of a trial printed, 0: its newest; with `follow` what it prints from now on, too.
+    ///
+    /// # Errors
+    /// If there is no such trial or attempt.
+    pub(crate) async fn log(
+        &mut self,
+        trial: &str,
+        attempt: u32,
+        follow: bool,
+    ) -> Result<Streaming<ReadLogResponse>, Problem> {
+        let answer = self.client.read_log(ReadLogRequest { trial: trial.to_owned(), attempt, follow }).await;
         self.told(trial, answer).await
     }
 
