@@ -13,6 +13,7 @@ use kept::Kept;
 use spotsweep_proto::limits::{LOG_BATCH_BYTES, LOG_CHUNKS_PER_BATCH};
 use spotsweep_wire::v1;
 use std::{
+    collections::VecDeque,
     fmt::Write as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -28,6 +29,8 @@ const CHUNK: usize = 16 << 10;
 const REMARKED_AFTER: Duration = Duration::from_secs(1);
 /// Most attempts that have ended and whose output may not have arrived; the oldest are given up.
 const ENDED: usize = 1024;
+/// Of so many attempts that are over and sent, the number of bytes is remembered: a worker that left a gang may come back to it.
+const REMEMBERED: usize = 64;
 /// Most bytes of theirs.
 const ENDED_BYTES: usize = 16 << 20;
 
@@ -42,7 +45,7 @@ struct Log {
     text: Mutex<Text>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Text {
     kept: Kept,
     /// What the agent has to say, until something else is there to be said with it.
@@ -57,7 +60,20 @@ struct Text {
 
 impl AttemptLog {
     pub(crate) fn new(lease: LeaseKey, attempt: u32) -> Self {
-        Self(Arc::new(Log { lease, attempt, text: Mutex::default() }))
+        Self::behind(lease, attempt, 0)
+    }
+
+    /// Of one that has printed `before` bytes already.
+    fn behind(lease: LeaseKey, attempt: u32, before: u64) -> Self {
+        let text = Text {
+            kept: Kept::behind(before),
+            remarks: String::new(),
+            open_line: false,
+            began: None,
+            ended: false,
+            last_said: false,
+        };
+        Self(Arc::new(Log { lease, attempt, text: Mutex::new(text) }))
     }
 
     /// Adds what was printed.
@@ -130,19 +146,33 @@ impl Text {
 #[derive(Debug, Default)]
 pub(crate) struct AttemptLogs {
     open: Vec<AttemptLog>,
+    /// Bytes that were printed by those before.
+    over: VecDeque<(LeaseKey, u64)>,
     /// Whose turn it is first.
     turn: usize,
     next: Option<Instant>,
 }
 
 impl AttemptLogs {
+    /// Where goes what is printed under a lease.
+    pub(crate) fn of(&self, lease: LeaseKey, attempt: u32) -> AttemptLog {
+        if let Some(log) = self.open.iter().find(|log| log.0.lease == lease) {
+            return log.clone();
+        }
+        let before = self.over.iter().rev().find(|(over, _)| *over == lease).map_or(0, |(_, bytes)| *bytes);
+        AttemptLog::behind(lease, attempt, before)
+    }
+
     /// An attempt begins.
     pub(crate) fn begin(&mut self, log: &AttemptLog, step: u64, device: &str, now: Instant) {
         let mut text = log.0.text();
         text.began = Some(now);
         text.remark(&format!("attempt {} begins at step {step} on {device}", log.0.attempt));
+        (text.ended, text.last_said) = (false, false);
         drop(text);
-        self.open.push(log.clone());
+        if !self.open.iter().any(|open| Arc::ptr_eq(&open.0, &log.0)) {
+            self.open.push(log.clone());
+        }
     }
 
     /// It ends, with this report if anything is to be said of it.
@@ -228,7 +258,14 @@ impl AttemptLogs {
             if text.began.is_some_and(|began| now.saturating_duration_since(began) >= REMARKED_AFTER) {
                 text.say_remarks();
             }
-            !text.is_over(now)
+            let over = text.is_over(now);
+            if over {
+                if self.over.len() >= REMEMBERED {
+                    self.over.pop_front();
+                }
+                self.over.push_back((log.0.lease, text.kept.pushed()));
+            }
+            !over
         });
         let mut chunks = Vec::new();
         let mut room = LOG_BATCH_BYTES;

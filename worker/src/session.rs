@@ -3,7 +3,7 @@
 
 use crate::{
     attempt::{Attempt, LeaseKey, ReportBody, Sweep, SweepNumber},
-    attempt_log::{AttemptLog, AttemptLogs},
+    attempt_log::AttemptLogs,
     gang::{GangPlace, GangWord, Gangs},
     pace::Pace,
     reports::{Due, ReportLog},
@@ -224,7 +224,7 @@ impl Session {
                 gang: grant.gang,
                 store_url: self.store_url.clone(),
                 data_url: self.data_url.clone(),
-                log: AttemptLog::new(grant.lease, grant.attempt),
+                log: self.attempt_logs.of(grant.lease, grant.attempt),
             };
             if self.draining {
                 self.log.push(device, attempt.lease, untouched(&attempt), now);

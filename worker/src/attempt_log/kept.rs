@@ -9,10 +9,12 @@ use tokio::time::Instant;
 const SURE_AFTER: Duration = Duration::from_secs(20);
 
 /// The bytes. Memory is no more than [`LOG_HEAD_BYTES`] and [`LOG_TAIL_BYTES`], and none once all has arrived.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Kept {
     /// From 0 on, until all of it has arrived.
     head: Vec<u8>,
+    /// So much more belongs to it.
+    head_room: usize,
     /// The newest behind the head.
     tail: VecDeque<u8>,
     pushed: u64,
@@ -25,10 +27,23 @@ pub(super) struct Kept {
 }
 
 impl Kept {
+    /// Of an attempt that has printed `before` bytes already, which are gone.
+    pub(super) fn behind(before: u64) -> Self {
+        Self {
+            head: Vec::new(),
+            head_room: if before == 0 { LOG_HEAD_BYTES } else { 0 },
+            tail: VecDeque::new(),
+            pushed: before,
+            sent: before,
+            sure: before,
+            mark: None,
+        }
+    }
+
     /// Adds what was printed next; of what nobody took in time, the part between beginning and end is left out.
     pub(super) fn push(&mut self, bytes: &[u8]) {
-        let printed = usize::try_from(self.pushed).unwrap_or(usize::MAX);
-        let (first, rest) = bytes.split_at(LOG_HEAD_BYTES.saturating_sub(printed).min(bytes.len()));
+        let (first, rest) = bytes.split_at(self.head_room.min(bytes.len()));
+        self.head_room -= first.len();
         self.head.extend_from_slice(first);
         let rest_kept = &rest[rest.len().saturating_sub(LOG_TAIL_BYTES)..];
         let over = (self.tail.len() + rest_kept.len()).saturating_sub(LOG_TAIL_BYTES);
@@ -121,7 +136,7 @@ mod tests {
 
     #[test]
     fn of_much_the_beginning_and_the_end_are_kept_and_nothing_else() {
-        let mut kept = Kept::default();
+        let mut kept = Kept::behind(0);
         let many = 10 * (LOG_HEAD_BYTES + LOG_TAIL_BYTES);
         for piece in printed(0, many).chunks(70_000) {
             kept.push(piece);
@@ -142,7 +157,7 @@ mod tests {
 
     #[test]
     fn what_may_be_lost_with_a_connection_goes_again_and_what_has_arrived_takes_no_memory() {
-        let mut kept = Kept::default();
+        let mut kept = Kept::behind(0);
         let now = Instant::now();
         kept.push(&printed(0, 100_000));
         taken(&mut kept, usize::MAX);
@@ -158,12 +173,21 @@ mod tests {
         assert_eq!(kept.bytes(), 0);
     }
 
+    #[test]
+    fn who_goes_on_where_another_was_numbers_on() {
+        let mut kept = Kept::behind(1000);
+        kept.push(&printed(1000, 100));
+        assert_eq!(taken(&mut kept, 60), [(1000, printed(1000, 60)), (1060, printed(1060, 40))]);
+        kept.rewind();
+        assert_eq!(taken(&mut kept, usize::MAX), [(1000, printed(1000, 100))]);
+    }
+
     proptest! {
         #[test]
         fn whatever_is_pushed_and_taken_each_byte_has_its_number_and_the_end_comes(
             steps in prop::collection::vec((0_usize..300_000, 1_usize..100_000, any::<bool>()), 1..12),
         ) {
-            let (mut kept, mut reached, now) = (Kept::default(), 0, Instant::now());
+            let (mut kept, mut reached, now) = (Kept::behind(0), 0, Instant::now());
             for (push, most, rewind) in steps {
                 kept.push(&printed(kept.pushed(), push));
                 if let Some((from, bytes)) = kept.take(most) {

@@ -130,3 +130,26 @@ fn output_that_nobody_takes_is_bounded_over_all_attempts() {
     assert!(kept <= ENDED_BYTES && logs.open.len() <= ENDED, "{kept}");
     assert_eq!(logs.open.last().unwrap().0.lease, lease(1999), "the newest are kept");
 }
+
+#[test]
+fn a_worker_that_comes_back_to_a_gang_goes_on_with_its_log() {
+    let mut logs = AttemptLogs::default();
+    let now = Instant::now();
+    begun(&mut logs, 0, now).push(b"first\n");
+    logs.end(lease(0), Some(&finished()));
+    let sent = texts(logs.next_batch(now, true)).remove(0).1.len() as u64;
+    let again = logs.of(lease(0), 1);
+    logs.begin(&again, 5, "cpu", now);
+    again.push(b"second\n");
+    let chunk = logs.next_batch(now, true).unwrap().chunks.remove(0);
+    assert_eq!((chunk.offset, chunk.last), (sent, false));
+    logs.end(lease(0), Some(&finished()));
+    for seconds in [0, 60, 120, 180] {
+        logs.next_batch(now + Duration::from_secs(seconds), true);
+    }
+    assert!(logs.open.is_empty());
+    let later = logs.of(lease(0), 1);
+    logs.begin(&later, 5, "cpu", now);
+    later.push(b"third\n");
+    assert!(logs.next_batch(now, true).unwrap().chunks[0].offset > sent + 7);
+}
