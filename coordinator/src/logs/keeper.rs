@@ -144,6 +144,7 @@ mod tests {
     use crate::logs::place::Stream;
     use spotsweep_engine::SweepId;
     use spotsweep_proto::ids::{Epoch, Incarnation, WorkerName};
+    use std::time::Duration;
 
     fn chunk(number: u32, offset: u64, bytes: usize, last: bool) -> LogChunk {
         LogChunk {
@@ -177,6 +178,11 @@ mod tests {
         assert!(!folder.path().join("s/1").exists());
 
         // After a restart they are known by their age, and whoever goes on is alive.
+        for (age, place) in place::all(folder.path()).unwrap().into_iter().map(|place| (place.number, place))
+        {
+            let file = fs::File::options().append(true).open(place.path(folder.path())).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(age.into())).unwrap();
+        }
         let mut keeper = Keeper::open(folder.path().to_owned(), 3 * BLOCK);
         assert_eq!(kept(&keeper), [5, 6, 7]);
         keeper.write(&sweep, &chunk(6, 10, 10, false));

@@ -218,6 +218,7 @@ async fn an_error_has_the_same_code_as_over_grpc() {
         ("/api/v1/sweeps/s/trials/x", Code::BadRequest),
         ("/api/v1/sweeps/s/trials/5/checkpoints/2/weights", Code::NoCheckpoint),
         ("/api/v1/sweeps/s/trials/0/attempts/2/log", Code::NoSuchAttempt),
+        ("/api/v1/sweeps/s/trials/0/attempts/0/log", Code::NoSuchAttempt),
         ("/api/v1/sweeps/s/trials/0/attempts/x/log", Code::BadRequest),
         ("/api/v1/sweeps/s/trials/0/checkpoints/2/gradients", Code::BadRequest),
         ("/api/v1/sweeps/s/trials?sort=nothing", Code::BadRequest),

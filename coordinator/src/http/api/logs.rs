@@ -2,6 +2,7 @@
 
 use super::{Api, Asked, At, ErrorBody, Refused, trial_name};
 use crate::{
+    error::{Code, Problem},
     grpc::logs::Reader,
     logs::{Readable, last_lines},
 };
@@ -47,7 +48,12 @@ pub(super) async fn of_attempt(
     Asked(asked): Asked<LogQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
-    let reader = Reader::open(&api.queries, &api.logs, &trial_name(&sweep, number), attempt.max(1)).await?;
+    let trial = trial_name(&sweep, number);
+    if attempt == 0 {
+        let message = format!("{trial} has no attempt 0: they are counted from 1");
+        return Err(Problem::new(Code::NoSuchAttempt, message).into());
+    }
+    let reader = Reader::open(&api.queries, &api.logs, &trial, attempt).await?;
     let (bytes, note) = reader.whole().await?;
     let mut text = Readable::whole(&bytes);
     if let Some(note) = note {
