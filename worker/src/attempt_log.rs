@@ -29,10 +29,10 @@ const CHUNK: usize = 16 << 10;
 const REMARKED_AFTER: Duration = Duration::from_secs(1);
 /// Most attempts that have ended and whose output may not have arrived; the oldest are given up.
 const ENDED: usize = 1024;
-/// Of so many attempts that are over and sent, the number of bytes is remembered: a worker that left a gang may come back to it.
-const REMEMBERED: usize = 64;
 /// Most bytes of theirs.
 const ENDED_BYTES: usize = 16 << 20;
+/// Of so many attempts that are over and sent, the number of bytes is remembered: a worker that left a gang may come back to it.
+const REMEMBERED: usize = 64;
 
 /// Where an attempt's output goes. Cheap to clone; used from any task.
 #[derive(Debug, Clone)]
@@ -59,6 +59,8 @@ struct Text {
 }
 
 impl AttemptLog {
+    /// Of one that has printed nothing.
+    #[cfg(test)]
     pub(crate) fn new(lease: LeaseKey, attempt: u32) -> Self {
         Self::behind(lease, attempt, 0)
     }

@@ -7,7 +7,7 @@ use super::from_worker;
 use crate::{
     driver::ToSession,
     error::{Code, Problem},
-    logs::{Author, Cursor, Logs},
+    logs::{Author, Cursor, LogChunk, Logs},
     queries::Queries,
 };
 use spotsweep_engine::{
@@ -184,7 +184,8 @@ impl Counter {
             };
             let (TrialRef { sweep, number }, who, worker) = (trial, self.who, self.worker.clone());
             let author = Author { sweep, number, attempt, epoch, who, worker };
-            self.logs.offer(author, chunk.offset, chunk.text, chunk.last);
+            let v1::LogChunk { offset, text, last, .. } = chunk;
+            self.logs.offer(LogChunk { author, offset, text, last });
         }
         Ok(())
     }

@@ -71,7 +71,8 @@ impl Keeper {
 
     /// Writes a chunk of a sweep of that name.
     pub(super) fn write(&mut self, sweep: &SweepName, chunk: &LogChunk) {
-        let place = Place { sweep: sweep.clone(), number: chunk.number, stream: chunk.stream };
+        let LogChunk { author, .. } = chunk;
+        let place = Place { sweep: sweep.clone(), number: author.number, stream: author.stream() };
         if let Err(error) = self.try_write(&place, chunk) {
             self.failed("what an attempt printed cannot be kept", &error);
         }
@@ -87,7 +88,7 @@ impl Keeper {
         if let Some(folder) = path.parent().filter(|_| state.bytes == 0) {
             fs::create_dir_all(folder)?;
         }
-        let about = About { worker: chunk.worker.to_string() };
+        let about = About { worker: chunk.author.worker.to_string() };
         let written = state.append(&path, &about, chunk.offset, &chunk.text, chunk.last);
         if written.is_ok() {
             self.note(place, Some(state), state.bytes, !state.ended);
@@ -141,21 +142,21 @@ impl Keeper {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logs::place::Stream;
+    use crate::logs::Author;
     use spotsweep_engine::SweepId;
     use spotsweep_proto::ids::{Epoch, Incarnation, WorkerName};
     use std::time::Duration;
 
     fn chunk(number: u32, offset: u64, bytes: usize, last: bool) -> LogChunk {
-        LogChunk {
+        let author = Author {
             sweep: SweepId(0),
             number,
-            stream: Stream { attempt: 1, epoch: Epoch(1), who: Incarnation(1) },
+            attempt: 1,
+            epoch: Epoch(1),
+            who: Incarnation(1),
             worker: WorkerName::new("w").unwrap(),
-            offset,
-            text: vec![b'x'; bytes].into(),
-            last,
-        }
+        };
+        LogChunk { author, offset, text: vec![b'x'; bytes].into(), last }
     }
 
     fn kept(keeper: &Keeper) -> Vec<u32> {

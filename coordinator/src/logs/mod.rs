@@ -37,20 +37,6 @@ const AT_ONCE: usize = 64;
 /// How long what waits may take to be written when the coordinator goes down.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
-/// What one process printed under one lease.
-#[derive(Debug, Clone)]
-pub(crate) struct LogChunk {
-    sweep: SweepId,
-    number: u32,
-    stream: Stream,
-    worker: WorkerName,
-    /// Bytes that it printed before.
-    offset: u64,
-    text: bytes::Bytes,
-    /// It prints nothing more.
-    last: bool,
-}
-
 /// Whose output a chunk is.
 #[derive(Debug, Clone)]
 pub(crate) struct Author {
@@ -66,6 +52,23 @@ pub(crate) struct Author {
     pub(crate) who: Incarnation,
     /// As people call it.
     pub(crate) worker: WorkerName,
+}
+
+impl Author {
+    fn stream(&self) -> Stream {
+        Stream { attempt: self.attempt, epoch: self.epoch, who: self.who }
+    }
+}
+
+/// What somebody printed.
+#[derive(Debug, Clone)]
+pub(crate) struct LogChunk {
+    pub(crate) author: Author,
+    /// Bytes that were printed before.
+    pub(crate) offset: u64,
+    pub(crate) text: bytes::Bytes,
+    /// Nothing more is printed.
+    pub(crate) last: bool,
 }
 
 enum Job {
@@ -103,14 +106,11 @@ impl Logs {
     }
 
     /// Takes what somebody printed, if there is room for it just now.
-    pub(crate) fn offer(&self, author: Author, offset: u64, text: bytes::Bytes, last: bool) {
-        let Author { sweep, number, attempt, epoch, who, worker } = author;
-        let stream = Stream { attempt, epoch, who };
-        let chunk = LogChunk { sweep, number, stream, worker, offset, text, last };
+    pub(crate) fn offer(&self, chunk: LogChunk) {
         if let Some(jobs) = &self.jobs
             && jobs.try_send(Job::Write(chunk)).is_err()
         {
-            tracing::debug!(?sweep, number, attempt, "what an attempt printed finds no room in the queue");
+            tracing::debug!("what an attempt printed finds no room in the queue");
         }
     }
 
@@ -177,7 +177,7 @@ impl Writer {
             for job in jobs.drain(..) {
                 match job {
                     Job::Write(chunk) => {
-                        if let Some(name) = self.name(chunk.sweep).await {
+                        if let Some(name) = self.name(chunk.author.sweep).await {
                             chunks.push((name, chunk));
                         }
                     }
