@@ -19,9 +19,9 @@ use spotsweep_proto::{catalogue::nearest, limits::GRPC_MESSAGE_BYTES};
 use spotsweep_wire::v1::{
     ControlRequest, ExplainRequest, ListCheckpointsRequest, ListCheckpointsResponse, ListSweepsRequest,
     ListTrialsRequest, ListTrialsResponse, ListWorkersRequest, MetricsRequest, MetricsResponse, Point,
-    PutCodeRequest, ReadLogRequest, ReadLogResponse, ResultsRequest, ResultsResponse, ShowSweepRequest,
-    ShowSweepResponse, StatusRequest, StatusResponse, SubmitRequest, SubmitResponse, SweepSummary, Trial,
-    WatchRequest, WatchResponse, WorkerSummary, control_client::ControlClient, control_server::ControlServer,
+    PutCodeRequest, ResultsRequest, ResultsResponse, ShowSweepRequest, ShowSweepResponse, StatusRequest,
+    StatusResponse, SubmitRequest, SubmitResponse, SweepSummary, Trial, WatchRequest, WatchResponse,
+    WorkerSummary, control_client::ControlClient, control_server::ControlServer,
 };
 use std::{path::Path, time::Duration};
 use tonic::{Response, Status, Streaming, transport::Endpoint};
@@ -232,8 +232,9 @@ impl Source {
         trial: &str,
         attempt: u32,
         follow: bool,
-    ) -> Result<Streaming<ReadLogResponse>, Problem> {
-        let answer = self.client.read_log(ReadLogRequest { trial: trial.to_owned(), attempt, follow }).await;
+    ) -> Result<Streaming<spotsweep_wire::v1::ReadLogResponse>, Problem> {
+        let request = spotsweep_wire::v1::ReadLogRequest { trial: trial.to_owned(), attempt, follow };
+        let answer = self.client.read_log(request).await;
         self.told(trial, answer).await
     }
 
