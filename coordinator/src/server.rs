@@ -10,6 +10,7 @@ use crate::{
         worker::{StoreUrls, WorkerService},
     },
     http::{self, HttpAddress, api::Api},
+    logs::Logs,
     objects::Objects,
     queries::{Queries, board::Boards},
     sinks::{self, Places},
@@ -128,12 +129,14 @@ impl Coordinator {
             None => String::new(),
         };
         let boards = Boards::new(queries.clone());
+        let logs = Logs::live(&self.dir, self.handle.clone());
         let control = ControlService::new(queries.clone(), Some(self.handle.clone()), about)
             .with_boards(boards.clone())
             .with_data_store(self.data_store)
-            .with_objects(self.objects.clone());
+            .with_objects(self.objects.clone())
+            .with_logs(logs.clone());
         let urls = StoreUrls { checkpoints: self.objects.url(), data: data_url };
-        let worker = WorkerService::new(self.handle.clone(), urls);
+        let worker = WorkerService::new(self.handle.clone(), urls, logs.clone());
         let (stop, stopped) = oneshot::channel::<()>();
         let services = tokio::spawn(grpc::serve(listener, control, worker, async {
             // Sent, or its other end dropped: both mean stop.
@@ -145,8 +148,8 @@ impl Coordinator {
         if let Some(listener) = page {
             let address = listener.local_addr().map_err(|error| Problem::internal(&error))?;
             page_url = Some(format!("http://{address}/"));
-            let api =
-                Api::new(queries.clone(), boards, self.handle.clone(), self.objects.clone(), started_at_us);
+            let (handle, objects) = (self.handle.clone(), self.objects.clone());
+            let api = Api::new(queries.clone(), boards, handle, objects, logs.clone(), started_at_us);
             page_services = tokio::spawn(http::serve(listener, api, async {
                 let _stop = page_stopped.await;
             }));
@@ -165,6 +168,7 @@ impl Coordinator {
             url,
             page_url,
             queries,
+            logs,
             handle,
             driver,
             services,
@@ -198,6 +202,7 @@ pub struct Running {
     pub page_url: Option<String>,
     /// Answers without going over the wire.
     pub queries: Queries,
+    logs: Logs,
     handle: Handle,
     driver: oneshot::Receiver<Result<(), DriverError>>,
     services: JoinHandle<Result<(), tonic::transport::Error>>,
@@ -224,6 +229,7 @@ impl Running {
             }
             () = until => {
                 self.end_sinks().await;
+                self.logs.flush().await;
                 self.handle.shutdown().await;
                 (&mut self.driver).await
             }

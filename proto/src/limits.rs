@@ -36,3 +36,11 @@ pub const REPORTS_PER_BATCH: usize = 4096;
 pub const CREDITS_PER_DEVICE: u32 = 512;
 /// Most devices of one worker.
 pub const DEVICES_PER_WORKER: usize = 64;
+/// Of what an attempt prints, so many bytes of the beginning are kept.
+pub const LOG_HEAD_BYTES: usize = 64 << 10;
+/// Of what an attempt prints behind [`LOG_HEAD_BYTES`], so many bytes of the end are kept.
+pub const LOG_TAIL_BYTES: usize = 192 << 10;
+/// Most bytes of text in one batch of what attempts printed.
+pub const LOG_BATCH_BYTES: usize = 64 << 10;
+/// Most chunks in one batch of what attempts printed.
+pub const LOG_CHUNKS_PER_BATCH: usize = 256;

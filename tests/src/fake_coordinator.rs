@@ -35,6 +35,8 @@ pub struct Conversation {
     pub heartbeats: u64,
     /// Of what the agent said that it was warned.
     pub notices: Vec<v1::Noticed>,
+    /// What attempts printed.
+    pub logs: Vec<v1::LogChunk>,
 }
 
 struct Service(mpsc::Sender<Conversation>);
@@ -55,6 +57,7 @@ impl Worker for Service {
             credits: BTreeMap::new(),
             heartbeats: 0,
             notices: Vec::new(),
+            logs: Vec::new(),
         };
         self.0.send(conversation).await.map_err(|_| Status::unavailable("the test is over"))?;
         Ok(Response::new(ReceiverStream::new(receiver)))
@@ -189,11 +192,30 @@ impl Conversation {
         }
     }
 
+    /// Waits until attempts of a trial have printed these words; gives all that they have.
+    pub async fn log_with(&mut self, trial: u32, words: &str) -> String {
+        loop {
+            let chunks = self.logs.iter().filter(|chunk| chunk.trial.is_some_and(|key| key.number == trial));
+            let text: Vec<u8> = chunks.flat_map(|chunk| chunk.text.to_vec()).collect();
+            let text = String::from_utf8_lossy(&text);
+            if text.contains(words) {
+                return text.into_owned();
+            }
+            match self.next().await {
+                Some(from_worker::Message::Ready(ready)) => {
+                    self.credits.insert(ready.device, ready.credits);
+                }
+                other => self.note(other),
+            }
+        }
+    }
+
     /// Notes what may come at any time.
     fn note(&mut self, message: Option<from_worker::Message>) {
         match message {
             Some(from_worker::Message::Heartbeat(_)) => self.heartbeats += 1,
             Some(from_worker::Message::Noticed(noticed)) => self.notices.push(noticed),
+            Some(from_worker::Message::Logs(batch)) => self.logs.extend(batch.chunks),
             other => panic!("not expected now: {other:?}"),
         }
     }

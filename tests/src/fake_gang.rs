@@ -145,7 +145,7 @@ impl FakeGang {
             }
             Some(Message::Noticed(noticed)) => self.seats[seat].conversation.notices.push(noticed),
             Some(Message::Heartbeat(_)) => self.seats[seat].conversation.heartbeats += 1,
-            Some(Message::Ready(_) | Message::Goodbye(_)) => {}
+            Some(Message::Ready(_) | Message::Goodbye(_) | Message::Logs(_)) => {}
             Some(Message::Hello(_)) => panic!("a second hello"),
         }
     }

@@ -124,7 +124,7 @@ async fn an_agent_that_is_told_to_leave_hands_everything_over_and_says_goodbye()
     loop {
         match conversation.next().await {
             Some(Message::Goodbye(_)) => break,
-            Some(Message::Heartbeat(_) | Message::Ready(_)) => {}
+            Some(Message::Heartbeat(_) | Message::Ready(_) | Message::Logs(_)) => {}
             other => panic!("{other:?}"),
         }
     }

@@ -286,6 +286,9 @@ async fn a_trainer_that_fails_is_told_apart_and_the_next_trial_finds_a_healthy_o
     conversation.ready().await;
     conversation.grant(7..8, &params()).await;
     assert_eq!(finished(&conversation.until(is_final).await).step, 50);
+    let words = "stub-trainer: last words\u{1b}[31m before the crash\n";
+    let log = conversation.log_with(0, words).await;
+    assert!(log.starts_with("[spotsweep: attempt 1 begins at step 0 on cpu]\n"), "{log}");
     bench.agent.abort();
 }
 

@@ -151,6 +151,13 @@ fn a_running_sweep_is_followed_sorted_brushed_interrupted_and_cancelled_in_a_bro
         "its final weights are there",
         "return document.querySelector('[data-part=weights]') !== null",
     );
+
+    // What its attempts printed, the newest first.
+    let log = "const log = document.querySelector('#log pre'); return log?.dataset.attempt === '2' && log.textContent.includes('[spotsweep: finished at step')";
+    browser.until("the log of the newest attempt is shown", log);
+    browser.script("const select = document.querySelector('#log select'); select.value = '1'; select.dispatchEvent(new Event('change'))");
+    let first = "const text = document.querySelector('#log pre').textContent; return text.includes('attempt 1 begins') && !text.includes('finished')";
+    browser.until("that of the attempt on the machine that is gone, too", first);
     pictures.take(&browser, "trial-light", (1280, 900), "light");
     pictures.take(&browser, "trial-dark", (1280, 900), "dark");
 

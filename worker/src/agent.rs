@@ -38,6 +38,8 @@ const BUDGET: usize = 1024;
 const TURNS: usize = 64;
 /// How long the coordinator may take to end its half of the stream after the goodbye.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
+/// How long the goodbye may wait for what attempts printed, once all else is handed over.
+const LOGS_LIMIT: Duration = Duration::from_secs(1);
 /// Of the time for leaving, so much is for handing over what the jobs left: they have to be done before.
 const HANDOVER: Duration = Duration::from_secs(2);
 /// Where there is little time, no more than one part in so many.
@@ -182,6 +184,8 @@ struct Leaving {
     orphaned: bool,
     /// The goodbye is said; the stream shall end by then.
     goodbye: Option<Instant>,
+    /// All is handed over but what attempts printed, for which the goodbye waits no longer than until then.
+    logs_until: Option<Instant>,
 }
 
 struct Running {
@@ -226,6 +230,7 @@ impl Running {
                 Err(error) => return Poll::Ready(Err(error)),
             }
             progress |= self.poll_outgoing(cx, now);
+            progress |= self.poll_attempt_logs(cx, now, false);
             if self.session.has_lost_reports() {
                 return Poll::Ready(Err(AgentError::Reports));
             }
@@ -259,7 +264,7 @@ impl Running {
                 }
                 leaving.deadline = deadline;
             }
-            None => self.leaving = Some(Leaving { deadline, orphaned, goodbye: None }),
+            None => self.leaving = Some(Leaving { deadline, orphaned, goodbye: None, logs_until: None }),
         }
         tracing::info!(grace_s = grace.as_secs_f64(), "leaving: stopping jobs with a checkpoint");
         let handover = HANDOVER.min(grace / HANDOVER_SHARE);
@@ -432,6 +437,19 @@ impl Running {
         }
     }
 
+    /// Sends what attempts printed, where the link has nothing better to do.
+    fn poll_attempt_logs(&mut self, cx: &mut Context<'_>, now: Instant, hurry: bool) -> bool {
+        if !self.welcomed || self.session.attempt_logs().due(now).is_none_or(|at| at > now && !hurry) {
+            return false;
+        }
+        if self.link.poll_ready(cx).is_pending() {
+            return false;
+        }
+        let Some(batch) = self.session.attempt_logs().next_batch(now, hurry) else { return false };
+        self.link.send(v1::from_worker::Message::Logs(batch));
+        true
+    }
+
     /// Whether the agent has left, and how.
     fn left(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<Outcome> {
         let leaving = self.leaving.as_mut()?;
@@ -444,6 +462,17 @@ impl Running {
             return Some(Ok(()));
         }
         let over = now >= leaving.deadline;
+        // What its attempts printed last comes along, unless that takes long.
+        if empty && !over && self.welcomed && self.session.attempt_logs().waits() {
+            let until = *leaving.logs_until.get_or_insert(now + LOGS_LIMIT);
+            if now < until {
+                while self.poll_attempt_logs(cx, now, true) {}
+                if self.session.attempt_logs().waits() {
+                    return None;
+                }
+            }
+        }
+        let leaving = self.leaving.as_mut()?;
         if (empty || over) && self.welcomed && self.link.poll_ready(cx).is_ready() {
             self.link.send(v1::from_worker::Message::Goodbye(v1::Goodbye {}));
             self.link.finish();
@@ -465,8 +494,13 @@ impl Running {
         if let Some(until) = self.session.patience() {
             next = next.min(until);
         }
+        // Likewise.
+        if let Some(at) = self.session.attempt_logs().due(now).filter(|at| *at > now) {
+            next = next.min(at);
+        }
         if let Some(leaving) = &self.leaving {
             next = next.min(leaving.goodbye.unwrap_or(leaving.deadline));
+            next = next.min(leaving.logs_until.filter(|until| *until > now).unwrap_or(next));
         }
         if self.timer.deadline() != next {
             self.timer.as_mut().reset(next);

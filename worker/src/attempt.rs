@@ -1,6 +1,6 @@
 //! What the agent's parts say to each other about leases and work. No IO, no decisions.
 
-use crate::gang::GangPlace;
+use crate::{attempt_log::AttemptLog, gang::GangPlace};
 use serde::{Deserialize, Serialize};
 use spotsweep_proto::{
     digest::Digest,
@@ -77,6 +77,8 @@ pub struct Attempt {
     pub store_url: Arc<str>,
     /// Where added data sets are stored; empty where that is nowhere.
     pub data_url: Arc<str>,
+    /// Where goes what it prints.
+    pub log: AttemptLog,
 }
 
 impl Attempt {

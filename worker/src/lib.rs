@@ -11,6 +11,7 @@
 mod address;
 mod agent;
 mod attempt;
+mod attempt_log;
 mod backoff;
 mod checkpoints;
 mod data;
@@ -35,6 +36,7 @@ mod wire;
 pub use address::GangAddress;
 pub use agent::{Agent, AgentConfig, AgentError, Drain};
 pub use attempt::{Attempt, CheckpointRef, LeaseKey, Progress, ReportBody, Sweep, SweepNumber, TrialRef};
+pub use attempt_log::AttemptLog;
 pub use data::{DATA_CACHE_BYTES, DataFolders};
 pub use gang::{GangNews, GangPlace, StoreQuestion};
 pub use machine::Machine;

@@ -3,6 +3,7 @@
 
 use crate::{
     attempt::{Attempt, LeaseKey, ReportBody, Sweep, SweepNumber},
+    attempt_log::AttemptLogs,
     gang::{GangPlace, GangWord, Gangs},
     pace::Pace,
     reports::{Due, ReportLog},
@@ -126,6 +127,7 @@ pub(crate) struct Session {
     store_url: Arc<str>,
     data_url: Arc<str>,
     log: ReportLog,
+    attempt_logs: AttemptLogs,
     gangs: Gangs,
     connected: bool,
     draining: bool,
@@ -149,6 +151,7 @@ impl Session {
             store_url: "".into(),
             data_url: "".into(),
             log: ReportLog::new(scratch),
+            attempt_logs: AttemptLogs::default(),
             gangs: Gangs::default(),
             connected: false,
             draining: false,
@@ -176,6 +179,7 @@ impl Session {
         }
         self.log.reattach(applied_seq);
         self.gangs.reconnected();
+        self.attempt_logs.reconnected();
         for (lease, _) in self.held() {
             if !keep.contains(&lease) {
                 self.lose(lease);
@@ -220,6 +224,7 @@ impl Session {
                 gang: grant.gang,
                 store_url: self.store_url.clone(),
                 data_url: self.data_url.clone(),
+                log: self.attempt_logs.of(grant.lease, grant.attempt),
             };
             if self.draining {
                 self.log.push(device, attempt.lease, untouched(&attempt), now);
@@ -310,6 +315,7 @@ impl Session {
             TrainerEvent::Dropped(lease) => {
                 if slot.running.take_if(|running| running.lease == lease).is_some() {
                     self.gangs.forget(lease);
+                    self.attempt_logs.end(lease, None);
                     self.start_next(device, now);
                 }
             }
@@ -321,6 +327,9 @@ impl Session {
                 let ended = body.is_final();
                 if matches!(body, ReportBody::Finished { .. }) {
                     slot.pace.observe(now.saturating_duration_since(since));
+                }
+                if ended {
+                    self.attempt_logs.end(lease, Some(&body));
                 }
                 if !discard {
                     self.log.push(device, lease, body, now);
@@ -449,6 +458,11 @@ impl Session {
         Some(Outgoing::Ready(v1::Ready { device, credits }))
     }
 
+    /// What attempts print, which goes behind everything else.
+    pub(crate) fn attempt_logs(&mut self) -> &mut AttemptLogs {
+        &mut self.attempt_logs
+    }
+
     /// The number of credits to announce for a device, if it differs enough from what is on its way. Leases that
     /// are under way when the number is replaced come besides, so it is raised only once half of them are here.
     fn credits_to_say(&self, device: usize) -> Option<u32> {
@@ -471,6 +485,7 @@ impl Session {
         if let Some(attempt) = slot.queue.pop_front() {
             let (lease, gang) = (attempt.lease, attempt.gang.clone());
             slot.running = Some(Running { lease, since: now, stopping: None, gang, patience: None });
+            self.attempt_logs.begin(&attempt.log, attempt.first_step(), slot.name.as_str(), now);
             self.commands.push_back(Command::Start { device, attempt });
             self.prepare_next(device);
         }

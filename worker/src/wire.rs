@@ -263,7 +263,7 @@ pub(crate) fn noticed(notice: &Notice) -> v1::Noticed {
     v1::Noticed { source: source.into(), kind: kind.into(), in_s: notice.in_s, reason: notice.reason.clone() }
 }
 
-fn trial_key(lease: LeaseKey) -> v1::TrialKey {
+pub(crate) fn trial_key(lease: LeaseKey) -> v1::TrialKey {
     v1::TrialKey { sweep: lease.trial.sweep.0, number: lease.trial.number }
 }
 

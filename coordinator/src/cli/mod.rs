@@ -23,6 +23,7 @@ mod host;
 mod http;
 mod interrupts;
 mod local;
+mod logs;
 mod ls;
 mod metrics;
 mod models;
@@ -94,6 +95,8 @@ pub(crate) enum Command {
     Results(results::ResultsArgs),
     /// Print what a trial reported, step by step
     Metrics(metrics::MetricsArgs),
+    /// Print what an attempt of a trial printed
+    Logs(logs::LogsArgs),
     /// Write a sweep as CSV, JSON, Parquet, or for TensorBoard or MLflow
     Export(export::ExportArgs),
     /// Write a sweep as one page: what was searched, what is best, what made the difference
@@ -143,6 +146,7 @@ fn dispatch(command: Command) -> Outcome {
         Command::Top(args) => wait(top::run(args)),
         Command::Results(args) => wait(results::run(args)),
         Command::Metrics(args) => wait(metrics::run(args)),
+        Command::Logs(args) => wait(logs::run(args)),
         // What reads, and what writes, have a thread each.
         Command::Export(args) => wait_in_threads(export::run(args)),
         Command::Report(args) => wait(report::run(args)),

@@ -22,12 +22,26 @@ impl Out {
         Self { stream: BufWriter::new(anstream::stdout().lock()) }
     }
 
+    /// Stdout without any thought of terminals: every byte goes out as it is.
+    #[must_use]
+    pub(crate) fn raw() -> Self {
+        Self { stream: BufWriter::new(AutoStream::always_ansi(std::io::stdout().lock())) }
+    }
+
+    /// Writes bytes.
+    ///
+    /// # Errors
+    /// As [`Out::text`].
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), CliError> {
+        self.stream.write_all(bytes).map_err(|error| stdout_error(&error))
+    }
+
     /// Writes `text` as it is.
     ///
     /// # Errors
     /// If the reader went away, or the disk behind stdout is full.
     pub(crate) fn text(&mut self, text: &str) -> Result<(), CliError> {
-        self.stream.write_all(text.as_bytes()).map_err(|error| stdout_error(&error))
+        self.bytes(text.as_bytes())
     }
 
     /// Writes `text` and a newline.

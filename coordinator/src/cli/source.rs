@@ -11,6 +11,7 @@ use super::{
 use crate::{
     error::{Code, Problem},
     grpc::control::{About, ControlService},
+    logs::Logs,
     queries::Queries,
     store::{self, OBJECTS_FOLDER},
 };
@@ -106,7 +107,8 @@ impl Source {
         let objects = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned()).join(OBJECTS_FOLDER);
         let queries = Queries::offline(engine, history, &format!("file://{}", objects.display()));
         let about = About { dir: dir.display().to_string(), started_at_us: 0 };
-        let service = Arc::new(ControlService::new(queries, None, about));
+        let service = ControlService::new(queries, None, about).with_logs(Logs::at_rest(dir));
+        let service = Arc::new(service);
         let transport = Transport::Folder(ControlServer::from_arc(service.clone()));
         let cut = report.cut.iter().map(ToString::to_string).collect();
         Ok((Self::over(transport, Some(service)), cut))
@@ -255,6 +257,21 @@ impl Source {
             Some(folder) => folder.metrics(Request::new(request)).await.map(|made| made.map(Pages::Made)),
             None => self.client.metrics(request).await.map(|sent| sent.map(Pages::Sent)),
         };
+        self.told(trial, answer).await
+    }
+
+    /// What attempt `attempt` of a trial printed, 0: its newest; with `follow` what it prints from now on, too.
+    ///
+    /// # Errors
+    /// If there is no such trial or attempt.
+    pub(crate) async fn log(
+        &mut self,
+        trial: &str,
+        attempt: u32,
+        follow: bool,
+    ) -> Result<Streaming<spotsweep_wire::v1::ReadLogResponse>, Problem> {
+        let request = spotsweep_wire::v1::ReadLogRequest { trial: trial.to_owned(), attempt, follow };
+        let answer = self.client.read_log(request).await;
         self.told(trial, answer).await
     }
 

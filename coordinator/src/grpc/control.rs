@@ -1,10 +1,11 @@
 //! The Control service: what clients ask, on top of [`Queries`] and the driver's [`Handle`].
 
-use super::{code, watch};
+use super::{code, logs::Reader, watch};
 use crate::{
     data::sets::SetStore,
     driver::Handle,
     error::{Code, Problem, chain},
+    logs::Logs,
     objects::Objects,
     orders::{self, refused},
     queries::{
@@ -18,7 +19,7 @@ use spotsweep_engine::{Reply, event::Command};
 use spotsweep_proto::{datasets::DataSets, spec};
 use spotsweep_wire::v1::{self, control_server::Control};
 use std::{pin::Pin, sync::Arc};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -33,6 +34,8 @@ pub struct ControlService {
     about: Arc<About>,
     data_store: Option<String>,
     objects: Option<Objects>,
+    logs: Option<Logs>,
+    log_followers: Arc<Semaphore>,
 }
 
 /// Facts about the coordinator.
@@ -44,6 +47,8 @@ pub struct About {
     pub started_at_us: u64,
 }
 
+/// Logs that are followed at once.
+const LOG_FOLLOWERS: usize = 64;
 /// Most trials of one page.
 const TRIALS: u32 = 1000;
 
@@ -55,7 +60,16 @@ impl ControlService {
     #[must_use]
     pub fn new(queries: Queries, handle: Option<Handle>, about: About) -> Self {
         let boards = Boards::new(queries.clone());
-        Self { queries, boards, handle, about: Arc::new(about), data_store: None, objects: None }
+        Self {
+            queries,
+            boards,
+            handle,
+            about: Arc::new(about),
+            data_store: None,
+            objects: None,
+            logs: None,
+            log_followers: Arc::new(Semaphore::new(LOG_FOLLOWERS)),
+        }
     }
 
     /// The same with boards that others look at, too.
@@ -74,6 +88,12 @@ impl ControlService {
     #[must_use]
     pub fn with_objects(self, objects: Objects) -> Self {
         Self { objects: Some(objects), ..self }
+    }
+
+    /// The same with what attempts printed.
+    #[must_use]
+    pub fn with_logs(self, logs: Logs) -> Self {
+        Self { logs: Some(logs), ..self }
     }
 
     /// The added data sets that a sweep file may have.
@@ -109,6 +129,7 @@ impl Control for ControlService {
     type WatchStream = Answers<v1::WatchResponse>;
     type ResultsStream = Answers<v1::ResultsResponse>;
     type MetricsStream = Answers<v1::MetricsResponse>;
+    type ReadLogStream = Answers<v1::ReadLogResponse>;
 
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Answer<v1::SubmitResponse> {
         let v1::SubmitRequest { source, file_name, token, code } = request.into_inner();
@@ -205,6 +226,23 @@ impl Control for ControlService {
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(answer))))
+    }
+
+    async fn read_log(&self, request: Request<v1::ReadLogRequest>) -> Answer<Self::ReadLogStream> {
+        let v1::ReadLogRequest { trial, attempt, follow } = request.into_inner();
+        let logs = self.logs.as_ref().ok_or_else(|| Problem::new(Code::Internal, "no logs are kept"))?;
+        let reader = Reader::open(&self.queries, logs, &trial, attempt).await?;
+        let place = self.log_followers.clone().try_acquire_owned().map_err(|_| {
+            let message = format!("{LOG_FOLLOWERS} logs are followed already");
+            Problem::new(Code::TooManyWatchers, message).hint("try again without --follow, or later")
+        });
+        let place = if follow { Some(place?) } else { None };
+        let answers = ReceiverStream::new(reader.stream(follow)).map(move |answer| {
+            // Taken as long as somebody reads.
+            let _taken = &place;
+            answer
+        });
+        Ok(Response::new(Box::pin(answers)))
     }
 
     async fn explain(&self, request: Request<v1::ExplainRequest>) -> Answer<v1::ExplainResponse> {

@@ -123,7 +123,11 @@ pub fn device_index(index: u32, devices: usize) -> Result<u16, Problem> {
         .ok_or_else(|| bad(format!("there is no device {index}; the hello named {devices}")))
 }
 
-fn trial(key: Option<v1::TrialKey>) -> Result<TrialRef, Problem> {
+/// A trial by number.
+///
+/// # Errors
+/// When it is missing.
+pub(super) fn trial(key: Option<v1::TrialKey>) -> Result<TrialRef, Problem> {
     let key = key.ok_or_else(|| missing("a trial"))?;
     Ok(TrialRef { sweep: SweepId(key.sweep), number: key.number })
 }

@@ -2,12 +2,14 @@
 
 use super::{
     from_worker,
+    logs::{Counter, Desk},
     rendezvous::{Member, QUESTIONS_PER_CONNECTION, Rendezvous},
     to_worker,
 };
 use crate::{
     driver::{AttachedSender, Handle, ToSession},
     error::{Code, Problem},
+    logs::Logs,
 };
 use futures::{Stream, StreamExt as _};
 use spotsweep_proto::limits::CREDITS_PER_DEVICE;
@@ -30,6 +32,7 @@ pub struct WorkerService {
     handle: Handle,
     urls: Arc<StoreUrls>,
     rendezvous: Rendezvous,
+    desk: Desk,
 }
 
 /// Where agents find objects.
@@ -42,10 +45,10 @@ pub struct StoreUrls {
 }
 
 impl WorkerService {
-    /// One that feeds the driver behind `handle`; objects are at `urls`.
+    /// One that feeds the driver behind `handle`; objects are at `urls`, and what attempts print goes to `logs`.
     #[must_use]
-    pub fn new(handle: Handle, urls: StoreUrls) -> Self {
-        Self { handle, urls: Arc::new(urls), rendezvous: Rendezvous::default() }
+    pub fn new(handle: Handle, urls: StoreUrls, logs: Logs) -> Self {
+        Self { handle, urls: Arc::new(urls), rendezvous: Rendezvous::default(), desk: Desk::new(logs) }
     }
 }
 
@@ -58,10 +61,10 @@ impl Worker for WorkerService {
     async fn attach(&self, request: Request<Streaming<v1::FromWorker>>) -> Result<Response<Answers>, Status> {
         let said = request.into_inner();
         let (handle, urls) = (self.handle.clone(), self.urls.clone());
-        let rendezvous = self.rendezvous.clone();
+        let (rendezvous, desk) = (self.rendezvous.clone(), self.desk.clone());
         // The answer's headers go out before the hello is in: some clients wait for them before they say anything.
         let session = async move {
-            match open(said, handle, urls, &rendezvous).await {
+            match open(said, handle, urls, &rendezvous, &desk).await {
                 Ok(outgoing) => Box::pin(outgoing),
                 Err(problem) => rejected(problem),
             }
@@ -76,6 +79,7 @@ async fn open(
     handle: Handle,
     urls: Arc<StoreUrls>,
     rendezvous: &Rendezvous,
+    desk: &Desk,
 ) -> Result<Outgoing, Problem> {
     let no_hello =
         |_| Problem::new(Code::BadRequest, format!("no hello came within {} s", HELLO_LIMIT.as_secs()));
@@ -89,12 +93,14 @@ async fn open(
     let devices = hello.devices.len();
     let (member, store_answers) = rendezvous.connect(hello.incarnation);
     let member = Arc::new(member);
+    let counter = Arc::new(desk.connect(hello.incarnation, hello.name.clone()));
     let attached = handle.attach(hello, connection).await?;
     let end = Arc::new(Mutex::new(None));
     let (alive, ended) = oneshot::channel();
-    tokio::spawn(listen(said, attached.sender, devices, member.clone(), end.clone(), ended));
+    let places = (member.clone(), counter.clone());
+    tokio::spawn(listen(said, attached.sender, devices, places, end.clone(), ended));
     let (messages, ready) = (attached.receiver, VecDeque::new());
-    Ok(Outgoing { messages, member, store_answers, urls, ready, end, _alive: alive })
+    Ok(Outgoing { messages, member, counter, store_answers, urls, ready, end, _alive: alive })
 }
 
 /// A stream that only says why the agent is not wanted.
@@ -111,7 +117,7 @@ async fn listen(
     mut said: Streaming<v1::FromWorker>,
     sender: AttachedSender,
     devices: usize,
-    member: Arc<Member>,
+    (member, counter): (Arc<Member>, Arc<Counter>),
     end: Arc<Mutex<Option<Status>>>,
     mut answers_gone: oneshot::Receiver<()>,
 ) {
@@ -137,7 +143,10 @@ async fn listen(
                 Err(problem) => break Some(problem.into()),
             },
             Message::Reports(batch) => match from_worker::report_batch(batch) {
-                Ok(batch) => sender.reports(batch).await,
+                Ok(batch) => {
+                    counter.reported(&batch);
+                    sender.reports(batch).await
+                }
                 Err(problem) => break Some(problem.into()),
             },
             Message::Noticed(noticed) => match from_worker::noticed(noticed) {
@@ -155,6 +164,10 @@ async fn listen(
                     }
                     break Some(too_many_questions().into());
                 }
+                Err(problem) => break Some(problem.into()),
+            },
+            Message::Logs(batch) => match counter.take(batch) {
+                Ok(()) => continue,
                 Err(problem) => break Some(problem.into()),
             },
             Message::Hello(_) => break Some(Problem::new(Code::BadRequest, "a second hello").into()),
@@ -180,6 +193,7 @@ fn too_many_questions() -> Problem {
 struct Outgoing {
     messages: mpsc::Receiver<ToSession>,
     member: Arc<Member>,
+    counter: Arc<Counter>,
     store_answers: mpsc::Receiver<v1::StoreAnswer>,
     urls: Arc<StoreUrls>,
     ready: VecDeque<v1::ToWorker>,
@@ -200,6 +214,7 @@ impl Stream for Outgoing {
             match this.messages.poll_recv(context) {
                 Poll::Ready(Some(what)) => {
                     this.member.told(&what);
+                    this.counter.told(&what);
                     to_worker::messages(what, &this.urls, &mut this.ready);
                 }
                 Poll::Pending => {

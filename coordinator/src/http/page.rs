@@ -39,6 +39,7 @@ files! {
     "/assets/dom.js", SCRIPT, "dom.js";
     "/assets/format.js", SCRIPT, "format.js";
     "/assets/live.js", SCRIPT, "live.js";
+    "/assets/log.js", SCRIPT, "log.js";
     "/assets/orders.js", SCRIPT, "orders.js";
     "/assets/curves.js", SCRIPT, "curves.js";
     "/assets/parallel.js", SCRIPT, "parallel.js";

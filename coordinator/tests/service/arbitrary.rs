@@ -143,6 +143,13 @@ fn message() -> BoxedStrategy<Message> {
                 Message::Store(v1::StoreQuery { trial, epoch, generation, id, key, set })
             }
         ),
+        1 => (key(), number(), small(), number(), bytes(), any::<bool>()).prop_map(
+            |(trial, epoch, attempt, offset, text, last)| {
+                let text = text.into();
+                let chunk = v1::LogChunk { trial, epoch, attempt, offset, text, last };
+                Message::Logs(v1::LogBatch { chunks: vec![chunk] })
+            }
+        ),
     ]
     .boxed()
 }
@@ -255,6 +262,8 @@ impl World {
                 Ok(_) => return,
                 Err(_) => None,
             },
+            // Nor are logs.
+            Message::Logs(_) => return,
             Message::Hello(_) => None,
         };
         match event {

@@ -27,10 +27,10 @@ use std::collections::BTreeSet;
 use tokio::net::TcpStream;
 
 /// What came back.
-struct Answer {
-    status: StatusCode,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
     headers: hyper::HeaderMap,
-    body: Bytes,
+    pub(crate) body: Bytes,
 }
 
 impl Answer {
@@ -38,11 +38,15 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
     }
 
-    fn code(&self) -> String {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.body.to_vec()).unwrap()
+    }
+
+    pub(crate) fn code(&self) -> String {
         self.json()["code"].as_str().unwrap_or_default().to_owned()
     }
 
-    fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 }
@@ -72,14 +76,14 @@ async fn open(place: &Place, method: Method, path: &str, headers: &[(&str, &str)
     try_open(place, method, path, headers).await.expect("an answer")
 }
 
-async fn call(place: &Place, method: Method, path: &str, headers: &[(&str, &str)]) -> Answer {
+pub(crate) async fn call(place: &Place, method: Method, path: &str, headers: &[(&str, &str)]) -> Answer {
     let response = open(place, method, path, headers).await;
     let (status, headers) = (response.status(), response.headers().clone());
     let body = response.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     Answer { status, headers, body }
 }
 
-async fn get(place: &Place, path: &str) -> Answer {
+pub(crate) async fn get(place: &Place, path: &str) -> Answer {
     call(place, Method::GET, path, &[]).await
 }
 
@@ -165,6 +169,7 @@ async fn every_described_path_answers_with_a_body_that_fits() {
                     .replace("{sweep}", "s")
                     .replace("{number}", number)
                     .replace("{step}", "2")
+                    .replace("{attempt}", "1")
                     .replace("{part}", "weights")
                     .replace("{action}", action);
                 assert!(!path.contains('{'), "{path}: a parameter that the test does not know");
@@ -180,6 +185,8 @@ async fn every_described_path_answers_with_a_body_that_fits() {
                 if let Some(media) = ok.get("application/json") {
                     let wrong = misfits(&answer.json(), &media["schema"], &document);
                     assert!(wrong.is_empty(), "{path}: {wrong:#?}");
+                } else if ok.get("text/plain; charset=utf-8").is_some() {
+                    assert!(answer.body.starts_with(b"[spotsweep: attempt 1"), "{path}: {:?}", answer.body);
                 } else {
                     assert_eq!((&answer.body[..], method.as_str()), (WEIGHTS, "get"), "{path}");
                 }
@@ -210,6 +217,9 @@ async fn an_error_has_the_same_code_as_over_grpc() {
         ("/api/v1/sweeps/s/trials/30", Code::NoSuchTrial),
         ("/api/v1/sweeps/s/trials/x", Code::BadRequest),
         ("/api/v1/sweeps/s/trials/5/checkpoints/2/weights", Code::NoCheckpoint),
+        ("/api/v1/sweeps/s/trials/0/attempts/2/log", Code::NoSuchAttempt),
+        ("/api/v1/sweeps/s/trials/0/attempts/0/log", Code::NoSuchAttempt),
+        ("/api/v1/sweeps/s/trials/0/attempts/x/log", Code::BadRequest),
         ("/api/v1/sweeps/s/trials/0/checkpoints/2/gradients", Code::BadRequest),
         ("/api/v1/sweeps/s/trials?sort=nothing", Code::BadRequest),
         ("/api/v1/sweeps/s/trials?filter=val_loss%3Cx", Code::BadRequest),

@@ -66,6 +66,8 @@ codes! {
     NoSuchSweep = "no_such_sweep", NotFound, 404, 3;
     /// No trial of that number.
     NoSuchTrial = "no_such_trial", NotFound, 404, 3;
+    /// The trial has no attempt of that number.
+    NoSuchAttempt = "no_such_attempt", NotFound, 404, 3;
     /// The trial keeps no checkpoint (of the kind asked for).
     NoCheckpoint = "no_checkpoint", NotFound, 404, 3;
     /// There is nothing at that path of the HTTP API or the web page.

@@ -1,8 +1,8 @@
-//! What a program prints: its beginning and its end are kept in a file, its last lines in memory, and metrics are looked
-//! for in each line. A program that prints without end costs time and nothing else.
+//! What a program prints: it goes to the attempt's log, its beginning and its end are kept in a file, its last lines in memory,
+//! and metrics are looked for in each line. A program that prints without end costs time and nothing else.
 
 use super::pattern::{Found, Pattern};
-use crate::trainer::LastLines;
+use crate::{attempt_log::AttemptLog, trainer::LastLines};
 use std::{
     fs::File,
     io::{self, Read as _, Seek as _, Write as _},
@@ -32,9 +32,15 @@ pub(crate) struct Output {
 
 impl Output {
     /// Reads from `pipe` into a file that keeps no more than `limit` bytes.
-    pub(crate) fn read(pipe: OwnedFd, path: &Path, limit: u64, pattern: Option<Pattern>) -> io::Result<Self> {
+    pub(crate) fn read(
+        pipe: OwnedFd,
+        path: &Path,
+        limit: u64,
+        pattern: Option<Pattern>,
+        log: AttemptLog,
+    ) -> io::Result<Self> {
         let receiver = pipe::Receiver::from_owned_fd(pipe)?;
-        let kept = Kept { lines: LastLines::default(), file: Ends::new(path.to_owned(), limit) };
+        let kept = Kept { lines: LastLines::default(), file: Ends::new(path.to_owned(), limit), log };
         let kept = Arc::new(Mutex::new(kept));
         let (sender, found) = mpsc::channel(FOUND);
         let task = tokio::spawn(collect(receiver, kept.clone(), pattern, sender));
@@ -57,6 +63,7 @@ impl Output {
         let line = format!("spotsweep: {text}\n");
         kept.file.push(line.as_bytes());
         kept.lines.push(line.as_bytes());
+        kept.log.note(text);
     }
 
     /// Waits for the end of what is in the pipe. May be called again after its future was dropped.
@@ -88,6 +95,7 @@ impl Drop for Output {
 struct Kept {
     lines: LastLines,
     file: Ends,
+    log: AttemptLog,
 }
 
 fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
@@ -115,6 +123,7 @@ async fn collect(
                     let mut kept = lock(&kept);
                     kept.file.push(&chunk[..bytes]);
                     kept.lines.push(&chunk[..bytes]);
+                    kept.log.push(&chunk[..bytes]);
                 }
                 if let Some(pattern) = &pattern {
                     for found in lines.push(&chunk[..bytes], pattern) {

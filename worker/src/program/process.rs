@@ -137,7 +137,8 @@ impl Program {
         let memory = OomWatch::start();
         let running = Running::one();
         let (child, pipe) = spawn(&home)?;
-        let output = Output::read(pipe, &home.output(), section.limits.output_bytes, pattern)
+        let (path, limit) = (home.output(), section.limits.output_bytes);
+        let output = Output::read(pipe, &path, limit, pattern, attempt.log.clone())
             .map_err(|error| storage("its output cannot be read", error))?;
         let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
         let family = Family::of(&home.folder);

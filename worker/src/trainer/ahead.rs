@@ -78,7 +78,10 @@ impl Ahead {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attempt::{LeaseKey, Sweep, SweepNumber, TrialRef};
+    use crate::{
+        attempt::{LeaseKey, Sweep, SweepNumber, TrialRef},
+        attempt_log::AttemptLog,
+    };
     use spotsweep_proto::{
         ids::{DeviceName, Epoch, SweepName, TrialId},
         spec::{CheckpointPolicy, Every},
@@ -92,8 +95,9 @@ mod tests {
             metric: String::new(),
             program: None,
         };
+        let lease = LeaseKey { trial: TrialRef { sweep: SweepNumber(0), number: 3 }, epoch: Epoch(1) };
         Attempt {
-            lease: LeaseKey { trial: TrialRef { sweep: SweepNumber(0), number: 3 }, epoch: Epoch(1) },
+            lease,
             sweep: Arc::new(sweep),
             number: 2,
             device: DeviceName::new("cpu").unwrap(),
@@ -103,6 +107,7 @@ mod tests {
             gang: None,
             store_url: url.into(),
             data_url: "".into(),
+            log: AttemptLog::new(lease, 2),
         }
     }
 

@@ -6,7 +6,7 @@ use super::{
     pipe::{Messages, PipeError},
     stderr::{StderrTail, failure_text},
 };
-use crate::program::kin;
+use crate::{attempt_log::AttemptLog, program::kin};
 use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
@@ -72,6 +72,13 @@ impl Process {
         let stderr = Some(StderrTail::new(child.stderr.take().ok_or_else(missing)?));
         let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
         Ok(Self { child, stdin, messages, stderr, memory, group })
+    }
+
+    /// From now on, what it says on stderr is about this attempt.
+    pub(crate) fn log_to(&self, log: AttemptLog) {
+        if let Some(stderr) = &self.stderr {
+            stderr.log_to(log);
+        }
     }
 
     async fn write(&mut self, message: &ToTrainer) -> io::Result<()> {

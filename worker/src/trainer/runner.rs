@@ -309,6 +309,7 @@ impl Runner {
         job.gang = gang.as_ref().map(Gang::roster);
         let trial = attempt.trial();
         tracing::info!(%trial, epoch = %lease.epoch, attempt = attempt.number, step = first_step, device = %self.device, "a job begins");
+        process.log_to(attempt.log.clone());
         let said = process.say(&ToTrainer::Run(job)).await;
         let interval =
             Interval::new(attempt.sweep.checkpoint, attempt.interruption_mean_s, tokio::time::Instant::now());

@@ -1,9 +1,11 @@
-//! The last lines of a trainer's stderr, made harmless, for the report of its death.
+//! What a trainer says on stderr: it goes to the log of the attempt that it trains, and the last lines, made harmless, into the
+//! report of its death.
 
+use crate::attempt_log::AttemptLog;
 use spotsweep_proto::limits::FAILURE_TEXT_BYTES;
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::{
@@ -78,23 +80,40 @@ impl LastLines {
     }
 }
 
+/// Where what is read goes.
+#[derive(Debug, Default)]
+struct Heard {
+    lines: LastLines,
+    /// Of the attempt that is trained, or was last.
+    log: Option<AttemptLog>,
+}
+
+fn lock(heard: &Mutex<Heard>) -> MutexGuard<'_, Heard> {
+    heard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Collects lines in the background.
 pub(crate) struct StderrTail {
-    lines: Arc<Mutex<LastLines>>,
+    heard: Arc<Mutex<Heard>>,
     reader: JoinHandle<()>,
 }
 
 impl StderrTail {
     pub(crate) fn new(stderr: impl AsyncRead + Unpin + Send + 'static) -> Self {
-        let lines = Arc::default();
-        let reader = tokio::spawn(collect(stderr, Arc::clone(&lines)));
-        Self { lines, reader }
+        let heard = Arc::default();
+        let reader = tokio::spawn(collect(stderr, Arc::clone(&heard)));
+        Self { heard, reader }
+    }
+
+    /// From now on, what comes is about this attempt.
+    pub(crate) fn log_to(&self, log: AttemptLog) {
+        lock(&self.heard).log = Some(log);
     }
 
     /// The last lines once the trainer has ended.
     pub(crate) async fn finish(mut self) -> String {
         let _timeout = tokio::time::timeout(DRAIN, &mut self.reader).await;
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).text()
+        lock(&self.heard).lines.text()
     }
 }
 
@@ -104,14 +123,18 @@ impl Drop for StderrTail {
     }
 }
 
-async fn collect(mut reader: impl AsyncRead + Unpin, lines: Arc<Mutex<LastLines>>) {
+async fn collect(mut reader: impl AsyncRead + Unpin, heard: Arc<Mutex<Heard>>) {
     let mut chunk = vec![0; CHUNK];
     // An unreadable stderr is no reason to do anything: the lines are a courtesy.
     while let Ok(bytes) = reader.read(&mut chunk).await {
         if bytes == 0 {
             break;
         }
-        lines.lock().unwrap_or_else(PoisonError::into_inner).push(&chunk[..bytes]);
+        let mut heard = lock(&heard);
+        heard.lines.push(&chunk[..bytes]);
+        if let Some(log) = &heard.log {
+            log.push(&chunk[..bytes]);
+        }
     }
 }
 

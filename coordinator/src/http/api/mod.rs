@@ -7,6 +7,7 @@ mod bodies;
 mod checkpoints;
 mod curves;
 mod events;
+mod logs;
 mod sweeps;
 mod trials;
 mod workers;
@@ -14,6 +15,7 @@ mod workers;
 use crate::{
     driver::Handle,
     error::{Code, Problem},
+    logs::Logs,
     objects::Objects,
     queries::{Queries, board::Boards},
 };
@@ -42,6 +44,7 @@ pub struct Api {
     boards: Boards,
     handle: Handle,
     objects: Objects,
+    logs: Logs,
     curves: Arc<CurveCache>,
     event_streams: Arc<Semaphore>,
     large_reads: Arc<Semaphore>,
@@ -56,6 +59,7 @@ impl Api {
         boards: Boards,
         handle: Handle,
         objects: Objects,
+        logs: Logs,
         started_at_us: u64,
     ) -> Self {
         Self {
@@ -63,6 +67,7 @@ impl Api {
             boards,
             handle,
             objects,
+            logs,
             curves: Arc::default(),
             event_streams: Arc::new(Semaphore::new(EVENT_STREAMS)),
             large_reads: Arc::new(Semaphore::new(LARGE_READS)),
@@ -176,6 +181,7 @@ pub(super) fn routes() -> (Router<Api>, Description) {
         .routes(routes!(workers::timeline))
         .routes(routes!(events::follow))
         .routes(routes!(checkpoints::download))
+        .routes(routes!(logs::of_attempt))
         .routes(routes!(actions::on_sweep))
         .routes(routes!(actions::on_trial))
         .split_for_parts()

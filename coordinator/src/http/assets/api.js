@@ -54,6 +54,21 @@ export const timeline = (parameters) => call(`/timeline${query(parameters)}`);
 export const checkpoint = (name, number, step, which) =>
   `${ROOT}/sweeps/${part(name)}/trials/${number}/checkpoints/${step}/${which}`;
 
+/** What an attempt printed, as `{text, tag}`; null if it is as it was under `tag`. */
+export async function log(name, number, attempt, tag, signal) {
+  const path = `${ROOT}/sweeps/${part(name)}/trials/${number}/attempts/${attempt}/log`;
+  let response;
+  try {
+    response = await fetch(path, { cache: "no-store", signal, headers: tag ? { "If-None-Match": tag } : {} });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError({ code: "unreachable", message: "the coordinator does not answer", hint: "is it running?" });
+  }
+  if (response.status === 304) return null;
+  if (!response.ok) return answer(response);
+  return { text: await response.text(), tag: response.headers.get("ETag") };
+}
+
 /** Pauses, resumes or cancels a sweep, or one trial of it. */
 export const order = (name, number, action) => {
   const target = number === null ? `/sweeps/${part(name)}` : `/sweeps/${part(name)}/trials/${number}`;

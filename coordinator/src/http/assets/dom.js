@@ -14,6 +14,11 @@ export function visible(text) {
   return String(text).replace(UNSEEN, (c) => `\\u{${c.codePointAt(0).toString(16)}}`);
 }
 
+/** The same of several lines, which stay lines; tabs stay too. */
+export function visibleLines(text) {
+  return String(text).replace(UNSEEN, (c) => (c === "\n" || c === "\t" ? c : visible(c)));
+}
+
 /** Text for an attribute or a canvas: visible and cut. */
 export function short(text, most = SHOWN) {
   const shown = [...visible(text)];

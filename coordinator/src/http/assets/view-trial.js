@@ -1,4 +1,4 @@
-// One trial: its curves, parameters, attempts across machines, checkpoints to take away, and why it is as it is.
+// One trial: its curves, parameters, attempts across machines, what they printed, checkpoints to take away, and why it is as it is.
 
 import * as api from "./api.js";
 import { badge, el, fill, name, panel, short, throttled, toggle } from "./dom.js";
@@ -6,6 +6,7 @@ import { bytes, cell, count, duration, grouped, number } from "./format.js";
 import { attemptTable, gantt } from "./gantt.js";
 import { curveChart } from "./curves.js";
 import { follow } from "./live.js";
+import { attemptLog } from "./log.js";
 import { orders } from "./orders.js";
 import { facts } from "./small.js";
 
@@ -26,6 +27,8 @@ export async function trialView(host, sweep, number_) {
   const attempts = el("div", {});
   const checkpoints = el("div", {});
   const chartsHost = el("div.charts", {});
+  const logHost = el("div", {});
+  const logTools = el("div.tools", {});
   let logY = false;
   const logBox = toggle("log y", false, (on) => {
     logY = on;
@@ -38,8 +41,10 @@ export async function trialView(host, sweep, number_) {
       panel("Metrics", {}, metrics)),
     panel("Attempts", { id: "attempts" }, timelineHost, attempts),
     panel("Curves", { tools: [logBox] }, chartsHost),
+    panel("Log", { id: "log", tools: [logTools] }, logHost),
     panel("Checkpoints", { id: "checkpoints" }, checkpoints));
   const timeline = gantt(timelineHost, { label: "Attempts of this trial over time" });
+  const log = attemptLog(logHost, logTools, sweep, number_);
 
   const drawFacts = () => {
     const left = trial.total_steps ? ` of ${grouped(trial.total_steps)}` : "";
@@ -56,6 +61,7 @@ export async function trialView(host, sweep, number_) {
     const now = Date.now() * 1000;
     timeline.set({ attempts: trial.attempts, now, join: true });
     fill(attempts, trial.attempts.length ? attemptTable(trial.attempts, now) : null);
+    log.set(trial.attempts);
     drawCheckpoints();
   };
 
@@ -115,6 +121,7 @@ export async function trialView(host, sweep, number_) {
     stop();
     refresh.cancel();
     timeline.destroy();
+    log.destroy();
     for (const chart of charts.values()) chart.destroy();
   };
 }
