@@ -26,6 +26,7 @@ mod local;
 mod ls;
 mod metrics;
 mod models;
+mod modules;
 mod order;
 mod out;
 mod plot;

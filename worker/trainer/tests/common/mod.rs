@@ -80,6 +80,7 @@ pub fn job(params: &Value, steps: u64, scratch: &Path) -> Job {
         params,
         device: DeviceName::new("cpu").unwrap(),
         data_dir: None,
+        module: None,
         scratch_dir: scratch.to_owned(),
         checkpoint: CheckpointPolicy { every: Every::Steps(1_000_000), keep_last: 1 },
         resume: None,
