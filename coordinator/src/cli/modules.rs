@@ -118,6 +118,7 @@ fn check(path: &Path, content: &File) -> Result<(), Problem> {
     let has = |name: &str| {
         archive
             .file_names()
+            .filter_map(Result::ok)
             .any(|entry| entry.split_once('/').is_some_and(|(_, inner)| inner.starts_with(name)))
     };
     match (has("constants.pkl") && has("code/"), has("data.pkl")) {
@@ -191,6 +192,15 @@ mod tests {
         let (_home, file) = sweep(&format!("\"nets/net.pt@blake3:{}\"", Digest::of(b"other")));
         let problem = find(&file).unwrap_err();
         assert!(problem.message.contains("is not what the sweep file pins it to"), "{problem:?}");
+    }
+
+    #[test]
+    fn the_example_names_modules_that_lie_beside_it() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/own-module/sweep.yaml");
+        let file = sweep_file::read(Path::new(path)).unwrap();
+        let found = find(&file).unwrap();
+        let names: Vec<&str> = found.iter().map(|module| module.file.as_str()).collect();
+        assert_eq!((names, file.spec.trials()), (vec!["small.pt", "wide.pt"], 6));
     }
 
     #[test]

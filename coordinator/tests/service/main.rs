@@ -8,6 +8,7 @@ mod bystander;
 mod code;
 mod hostile;
 mod http;
+mod modules;
 mod place;
 mod raw;
 mod rendezvous;

@@ -179,16 +179,20 @@ fn unknown<'a>(what: &str, value: &ParamValue, valid: impl Iterator<Item = &'a s
     }
 }
 
-/// As [`unknown`]; a file that is no module gets a word of its own.
+/// As [`unknown`], where a module is not named by its kind, and a file that is no module gets a word of its own.
 fn unknown_model(value: &ParamValue) -> CatalogueError {
-    let error = unknown("model", value, ModelKind::names());
+    let names = || ModelKind::names().filter(|name| *name != ModelKind::TorchScript.name());
+    let error = unknown("model", value, names());
     match value {
-        ParamValue::Text(text) if [".pth", ".ckpt", ".pt2", ".safetensors", ".py"].iter().any(|end| text.ends_with(end)) => {
-            error.hint("a model of your own is a TorchScript module, saved as `net.pt` by `torch.jit.script(model).save(\"net.pt\")`")
-        }
+        ParamValue::Text(text) if OTHER_FILES.iter().any(|end| text.ends_with(end)) => error.hint(
+            "a model of your own is a TorchScript module, saved by `torch.jit.script(model).save(\"net.pt\")`",
+        ),
         _ => error,
     }
 }
+
+/// What other files of models, which are no TorchScript, end in.
+const OTHER_FILES: &[&str] = &[".pth", ".ckpt", ".pt2", ".onnx", ".safetensors", ".py"];
 
 /// YAML 1.2 reads `1e-3` as a number, but people also write `1e-3f`, `0,1` or quoted numbers.
 fn text_that_looks_like_a_number(value: &ParamValue, error: CatalogueError) -> CatalogueError {

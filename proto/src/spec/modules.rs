@@ -104,6 +104,14 @@ mod tests {
     }
 
     #[test]
+    fn an_architecture_beside_a_module_is_refused_with_the_reason_where_it_stands() {
+        let text = "method: grid\nparameters: {hidden: {value: 8}}\ntrain: {model: net.pt, data: mnist}\n";
+        let error = parse(text.as_bytes(), "a.yaml").unwrap_err().to_string();
+        assert!(error.contains("a.yaml:2:14"), "{error}");
+        assert!(error.contains("its architecture was fixed when it was exported"), "{error}");
+    }
+
+    #[test]
     fn of_a_program_model_is_a_parameter_like_any_other() {
         let mut spec = sweep("program: train.py\nparameters: {model: {values: [a.pt, b.pt]}}");
         assert!(spec.modules().is_empty());

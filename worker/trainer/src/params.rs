@@ -116,6 +116,12 @@ impl Params {
         self.entries.iter().filter(|e| !e.trained).map(|e| e.tensor.shallow_clone()).collect()
     }
 
+    /// Names of those that have none, in the order of [`Params::buffers`].
+    #[must_use]
+    pub fn buffer_names(&self) -> Vec<&str> {
+        self.entries.iter().filter(|e| !e.trained).map(|e| e.name.as_str()).collect()
+    }
+
     /// Names of those that have a gradient, in the order of [`Params::trained`].
     #[must_use]
     pub fn trained_names(&self) -> Vec<String> {

@@ -170,6 +170,18 @@ fn a_module_learns() {
 }
 
 #[test]
+fn the_modules_of_the_example_train() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["small.pt", "wide.pt"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/own-module").join(name);
+        let scratch = folder.path().join(name);
+        fs::create_dir(&scratch).unwrap();
+        let recipe = json!({"optimizer": "adam", "learning_rate": 0.01});
+        assert_eq!(finish(&run(&job_at(&path, &recipe, 3, &scratch), [])).step, 3);
+    }
+}
+
+#[test]
 fn a_module_without_buffers_is_trained_in_shards_and_one_with_buffers_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let sharded = |module: &str, name: &str| {
@@ -203,6 +215,8 @@ fn each_broken_file_ends_in_its_own_words_and_is_final() {
         (made("nothing.pt", b""), "is no TorchScript module"),
         (fixture("weights.pt"), "is no TorchScript module"),
         (fixture("traced.pt"), "is fixed in evaluation mode, as torch.jit.trace leaves it"),
+        (fixture("traced_in_training.pt"), "in evaluation mode, as torch.jit.trace"),
+        (fixture("forking.pt"), "forward starts work on threads of its own"),
         (fixture("frozen.pt"), "no parameter that requires a gradient"),
         (fixture("nothing_to_train.pt"), "no parameter that requires a gradient"),
         (fixture("seven_classes.pt"), "it makes Float [2, 7]; the data has 10 classes"),

@@ -97,6 +97,8 @@ struct Findings {
     std::set<std::string> assigned;
     // Attributes that are no tensors and that it changes where they are.
     std::set<std::string> mutated;
+    // It starts work on other threads.
+    bool forks = false;
 
     void walk(const torch::jit::Block* block) {
         for (const torch::jit::Node* node : block->nodes()) {
@@ -107,6 +109,7 @@ struct Findings {
 
     void look(const torch::jit::Node* node) {
         if (node->kind() == c10::prim::GetAttr && node->s(c10::attr::name) == "training") asks_mode = true;
+        if (node->kind() == c10::prim::fork) forks = true;
         if (node->kind() == c10::prim::SetAttr) assigned.insert(node->s(c10::attr::name));
         const c10::FunctionSchema* schema = node->maybeSchema();
         if (!schema) return;
@@ -146,8 +149,9 @@ extern "C" {
 
 // What is wrong with a module, as far as its graph tells.
 using EachFault = void (*)(void* context, int kind, const char* names);
-// A tensor, whose ownership goes over; `repeated` if another name stood for the same values before.
-using EachTensor = void (*)(void* context, const char* name, at::Tensor* tensor, bool is_parameter, bool repeated);
+// A tensor, whose ownership goes over. `repeated`: another name stood for the same tensor before. `shared`: for another one that
+// begins at the same place in memory.
+using EachTensor = void (*)(void* context, const char* name, at::Tensor* tensor, bool is_parameter, bool repeated, bool shared);
 
 // Devices are as tch numbers them: -1 is the CPU.
 char* spotsweep_script_load(const char* bytes, size_t size, int device, Script** out) {
@@ -184,9 +188,9 @@ char* spotsweep_script_tensors(Script* script, void* context, EachTensor each) {
         for (const Named& one : found) {
             const void* identity = one.tensor.unsafeGetTensorImpl();
             const void* memory = one.tensor.has_storage() && one.tensor.numel() > 0 ? one.tensor.data_ptr() : nullptr;
-            bool repeated = !seen.insert(identity).second;
-            if (memory && !seen.insert(memory).second) repeated = true;
-            each(context, one.name.c_str(), new at::Tensor(one.tensor), one.is_parameter, repeated);
+            const bool repeated = !seen.insert(identity).second;
+            const bool shared = !repeated && memory && !seen.insert(memory).second;
+            each(context, one.name.c_str(), new at::Tensor(one.tensor), one.is_parameter, repeated, shared);
         }
     });
 }
@@ -201,6 +205,7 @@ char* spotsweep_script_faults(Script* script, void* context, EachFault each) {
         if (!found.asks_mode && !found.frozen.empty()) each(context, 0, listed(found.frozen).c_str());
         if (!found.assigned.empty()) each(context, 1, listed(found.assigned).c_str());
         if (!found.mutated.empty()) each(context, 2, listed(found.mutated).c_str());
+        if (found.forks) each(context, 3, "");
     });
 }
 

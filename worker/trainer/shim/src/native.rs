@@ -27,8 +27,10 @@ pub(crate) struct CScript {
     _opaque: [u8; 0],
 }
 
-/// Takes a tensor of a module: context, name, the tensor (given away), whether it is a parameter, whether it is repeated.
-pub(crate) type EachTensor = unsafe extern "C" fn(*mut c_void, *const c_char, *mut C_tensor, bool, bool);
+/// Takes a tensor of a module: context, name, the tensor (given away), whether it is a parameter, whether it is repeated,
+/// whether it shares memory.
+pub(crate) type EachTensor =
+    unsafe extern "C" fn(*mut c_void, *const c_char, *mut C_tensor, bool, bool, bool);
 /// Takes a fault of a module: context, kind, names.
 pub(crate) type EachFault = unsafe extern "C" fn(*mut c_void, c_int, *const c_char);
 

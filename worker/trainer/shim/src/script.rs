@@ -20,8 +20,10 @@ pub struct ScriptTensor {
     pub tensor: Tensor,
     /// Whether it is registered as a parameter.
     pub is_parameter: bool,
-    /// Whether a name before this one, in ascending order, stands for the same values.
+    /// Whether a name before this one, in ascending order, stands for the same tensor.
     pub is_repeated: bool,
+    /// Whether another tensor, of a name before this one, begins at the same place in memory.
+    pub is_shared: bool,
 }
 
 /// What in a module's `forward` makes training wrong, or what it computes more than a function of what is saved.
@@ -33,6 +35,8 @@ pub enum ScriptFault {
     Assigned(String),
     /// These attributes, which are no tensors, are changed.
     Mutated(String),
+    /// It starts work on threads of its own.
+    Forks,
 }
 
 impl Script {
@@ -95,12 +99,14 @@ unsafe extern "C" fn note_tensor(
     tensor: *mut torch_sys::C_tensor,
     is_parameter: bool,
     is_repeated: bool,
+    is_shared: bool,
 ) {
     // SAFETY: the context is the list of `Script::tensors`, which waits; the name is a C string; the tensor is ours now.
     let (found, name, tensor) = unsafe {
         (&mut *context.cast::<Vec<ScriptTensor>>(), CStr::from_ptr(name), Tensor::from_ptr(tensor))
     };
-    found.push(ScriptTensor { name: name.to_string_lossy().into_owned(), tensor, is_parameter, is_repeated });
+    let name = name.to_string_lossy().into_owned();
+    found.push(ScriptTensor { name, tensor, is_parameter, is_repeated, is_shared });
 }
 
 unsafe extern "C" fn note_fault(context: *mut c_void, kind: c_int, names: *const c_char) {
@@ -111,7 +117,8 @@ unsafe extern "C" fn note_fault(context: *mut c_void, kind: c_int, names: *const
     found.push(match kind {
         0 => ScriptFault::Frozen(names),
         1 => ScriptFault::Assigned(names),
-        _ => ScriptFault::Mutated(names),
+        2 => ScriptFault::Mutated(names),
+        _ => ScriptFault::Forks,
     });
 }
 

@@ -8,7 +8,7 @@
 use super::{Model, Pass, Shape};
 use crate::{
     error::TrainError,
-    params::{Params, dtype},
+    params::{HostTensor, Params, dtype},
     seed::{Purpose, seed_torch},
 };
 use spotsweep_proto::{
@@ -52,10 +52,10 @@ impl TorchScript {
         let refused = |what: &str, error: TorchError| refused(&file, what, error);
         let script = Script::load(&bytes, params.device())
             .map_err(|error| refused("is no TorchScript module that this libtorch can load", error))?;
-        for fault in
-            script.faults().map_err(|error| refused("has no forward that can be looked at", error))?
-        {
-            return Err(TrainError::Config(format!("{file}: {}", in_words(&fault))));
+        let faults =
+            script.faults().map_err(|error| refused("has no forward that can be looked at", error))?;
+        if let Some(fault) = faults.first() {
+            return Err(TrainError::Config(format!("{file}: {}", in_words(fault))));
         }
         let tensors = script.tensors().map_err(|error| refused("does not give its tensors", error))?;
         let mut own = Self { script, file, shape, is_binary: false, seed: params.seed() };
@@ -73,7 +73,7 @@ impl TorchScript {
                 tensors.len()
             ));
         }
-        for ScriptTensor { name, tensor, is_parameter, is_repeated } in tensors {
+        for ScriptTensor { name, tensor, is_parameter, is_repeated, is_shared } in tensors {
             if name.len() > NAME_BYTES {
                 let start: String = name.chars().take(40).collect();
                 return wrong(format!("the name {start}… has more than {NAME_BYTES} bytes"));
@@ -87,6 +87,11 @@ impl TorchScript {
             }
             if dtype(kind).is_none() || tensor.is_sparse() {
                 return wrong(format!("{name} is of the type {kind:?}, which cannot be saved"));
+            }
+            if trained && is_shared {
+                return wrong(format!(
+                    "the parameter {name} is a view of another one; tie weights by one tensor under two names"
+                ));
             }
             // An optimizer's moments lie in memory as what they belong to.
             if trained && tensor.f_zeros_like()?.stride() != tensor.stride() {
@@ -125,6 +130,16 @@ impl TorchScript {
                  [{TRIED}, {classes}] are wanted",
                 self.file
             )));
+        }
+        for (name, (buffer, value)) in params.buffer_names().iter().zip(params.buffers().iter().zip(&before))
+        {
+            if !same_bits(buffer, value)? {
+                return Err(TrainError::Config(format!(
+                    "{}: forward changes {name} in evaluation mode, as torch.jit.trace of a model in training mode leaves it; \
+                     export with torch.jit.script(model)",
+                    self.file
+                )));
+            }
         }
         let scores = self
             .script
@@ -197,6 +212,11 @@ fn refused(file: &str, what: &str, error: TorchError) -> TrainError {
     }
 }
 
+/// Whether two tensors hold the same values; NaN is like NaN.
+fn same_bits(a: &Tensor, b: &Tensor) -> Result<bool, TrainError> {
+    Ok(HostTensor::copy("", a)?.bytes == HostTensor::copy("", b)?.bytes)
+}
+
 fn in_words(fault: &ScriptFault) -> String {
     match fault {
         ScriptFault::Frozen(operations) => format!(
@@ -209,6 +229,11 @@ fn in_words(fault: &ScriptFault) -> String {
         ScriptFault::Mutated(attributes) => format!(
             "forward changes {attributes}, which is no tensor and which no checkpoint would hold; keep such state in a buffer"
         ),
+        ScriptFault::Forks => {
+            "forward starts work on threads of its own (torch.jit.fork), whose random numbers could not be \
+                               repeated"
+                .to_owned()
+        }
     }
 }
 

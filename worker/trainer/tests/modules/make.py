@@ -144,6 +144,18 @@ class Idle(nn.Module):
         return self.out(small(x))
 
 
+class Forking(nn.Module):
+    """Draws on another thread."""
+
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(49, 10)
+
+    def forward(self, x):
+        noise = torch.jit.fork(torch.randn_like, small(x))
+        return self.out(small(x) + torch.jit.wait(noise))
+
+
 class Unfit(nn.Module):
     """Wants images of another size."""
 
@@ -188,6 +200,7 @@ script("integers.pt", Integers())
 script("pair.pt", Pair())
 script("binary.pt", Binary())
 script("idle.pt", Idle())
+script("forking.pt", Forking())
 script("unfit.pt", Unfit())
 script("picky.pt", Picky())
 script("nothing_to_train.pt", Constant())
@@ -195,4 +208,5 @@ script("seven_classes.pt", Mlp(classes=7))
 script("double.pt", nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(49, 10)).double())
 torch.jit.freeze(torch.jit.script(Mlp().eval())).save(str(HERE / "frozen.pt"))
 torch.jit.trace(Cnn().eval(), torch.zeros(2, 1, 28, 28)).save(str(HERE / "traced.pt"))
+torch.jit.trace(Cnn(), torch.zeros(2, 1, 28, 28), check_trace=False).save(str(HERE / "traced_in_training.pt"))
 torch.save(Mlp().state_dict(), HERE / "weights.pt")
