@@ -240,7 +240,7 @@ impl fmt::Display for Kind {
             Self::Widths { max_len, max, .. } => {
                 write!(f, "an integer in [1, {max}] or a list of at most {max_len} of them")
             }
-            Self::Model => f.write_str("the name of a model, or a file net.pt"),
+            Self::Model => f.write_str("a model, or a file net.pt"),
             Self::Data => f.write_str("the name of a data set"),
         }
     }

@@ -1,9 +1,6 @@
 //! The TorchScript modules of a sweep: which it names, and pinning them to their content.
 
-use super::{
-    SweepSpec,
-    space::{Domain, Parameter},
-};
+use super::SweepSpec;
 use crate::{catalogue::canonical, digest::Digest, module::ModuleRef, value::ParamValue};
 use std::collections::BTreeSet;
 
@@ -21,7 +18,7 @@ impl SweepSpec {
         let mut found = BTreeSet::new();
         let mut note = |text: &str| found.extend(module(text));
         match self.space.0.iter().find(|parameter| canonical(&parameter.name) == KEY) {
-            Some(parameter) => values(parameter).iter().for_each(|value| {
+            Some(parameter) => parameter.domain.listed().iter().for_each(|value| {
                 if let ParamValue::Text(text) = value {
                     note(text);
                 }
@@ -50,28 +47,13 @@ impl SweepSpec {
         };
         self.train.model.iter_mut().for_each(pin);
         for parameter in self.space.0.iter_mut().filter(|parameter| canonical(&parameter.name) == KEY) {
-            if let Domain::Constant(value) = &mut parameter.domain {
-                pin_value(value);
-            } else if let Domain::Categorical { values, .. } = &mut parameter.domain {
-                values.iter_mut().for_each(pin_value);
-            }
+            parameter.domain.listed_mut().iter_mut().for_each(pin_value);
         }
     }
 }
 
 fn module(text: &str) -> Option<ModuleRef> {
     if ModuleRef::is_meant_by(text) { text.parse().ok() } else { None }
-}
-
-/// The values of a parameter that is a list of words.
-fn values(parameter: &Parameter) -> &[ParamValue] {
-    if let Domain::Constant(value) = &parameter.domain {
-        std::slice::from_ref(value)
-    } else if let Domain::Categorical { values, .. } = &parameter.domain {
-        values
-    } else {
-        &[]
-    }
 }
 
 #[cfg(test)]
