@@ -1,6 +1,7 @@
 //! Sweeps of modules that TorchScript has exported: the files travel with the sweep, train to the same bits whatever is killed,
 //! and are never taken for what they are not.
 
+use serde_json::Value;
 use spotsweep_proto::{digest::Digest, program::Code};
 use spotsweep_tests::{Cluster, Outcome, Trainer, binaries, outcome::json_lines, wait};
 use std::{
@@ -55,9 +56,16 @@ fn object_of(cluster: &Cluster, name: &str) -> PathBuf {
     cluster.dir().join("objects").join(code.path())
 }
 
-/// Trials that have reported something and are not at their end.
-fn at_work(outcome: &Outcome) -> usize {
-    outcome.trials.iter().filter(|trial| trial.state == "running" && !trial.curve.is_empty()).count()
+/// Waits until a trial is in the midst of its steps; false if the sweep ends before.
+fn at_work(cluster: &Cluster, sweep: &str) -> bool {
+    wait::until("a trial is at work", || {
+        let rows = json_lines(&cluster.ask(&["results", sweep, "--format", "json"]));
+        let is_at_work = |row: &Value| row["state"] == "running" && row["steps"].as_u64() > Some(0);
+        if rows.iter().any(is_at_work) {
+            return Some(true);
+        }
+        rows.iter().all(|row| row["state"] == "completed").then_some(false)
+    })
 }
 
 #[test]
@@ -89,8 +97,12 @@ fn a_sweep_of_modules_ends_with_the_same_bits_and_curves_whatever_is_killed() {
         // The sweep has the modules that it was handed in with.
         fs::write(cluster.path(name), "another").expect("a temporary folder");
     }
+    let mut strikes = 0;
     for round in 0..4 {
-        wait::until("trials are at work", || (at_work(&Outcome::of(&cluster, &sweep)) >= 1).then_some(()));
+        if !at_work(&cluster, &sweep) {
+            break;
+        }
+        strikes += 1;
         match round {
             0 => {
                 cluster.kill_agent(0);
@@ -109,6 +121,7 @@ fn a_sweep_of_modules_ends_with_the_same_bits_and_curves_whatever_is_killed() {
             }
         }
     }
+    assert!(strikes > 0, "an agent was killed at work");
     assert_eq!(Outcome::wait(&cluster, &sweep), expected, "{}", cluster.logs());
 }
 
