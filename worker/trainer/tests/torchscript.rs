@@ -10,18 +10,21 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 use spotsweep_proto::{
     digest::Digest,
+    ids::DeviceName,
     line::{FailureKind, Job},
     module::ModuleRef,
     spec::Every,
     train::Init,
 };
 use spotsweep_trainer::{
+    device,
     error::TrainError,
     models::{Model, Pass, Shape, torchscript::TorchScript},
     params::Params,
 };
+use spotsweep_trainer_shim::make_repeatable;
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
 };
 use tch::{Device, Kind, Reduction, Tensor};
@@ -50,8 +53,8 @@ fn job(module: &str, params: &Value, steps: u64, scratch: &Path) -> Job {
     job_at(&fixture(module), params, steps, scratch)
 }
 
-#[test]
-fn interrupted_at_every_step_equals_uninterrupted_in_parameters_buffers_moments_and_curves() {
+/// Trains modules on `device` with and without a stop at every step.
+fn interrupted_equals_uninterrupted_on(device: &str) {
     let adamw = json!({"optimizer": "adamw", "schedule": "cosine", "warmup_steps": 4, "clip_norm": 0.5,
                        "batch_size": 128, "validation_fraction": 0.5});
     for (module, recipe) in [
@@ -61,13 +64,33 @@ fn interrupted_at_every_step_equals_uninterrupted_in_parameters_buffers_moments_
         ("cnn.pt", json!({"optimizer": "adam", "validation_fraction": 0.0})),
         ("noisy.pt", json!({"optimizer": "adam"})),
     ] {
+        let job = |scratch: &Path| {
+            let device = DeviceName::new(device).unwrap();
+            Job { device, ..job(module, &recipe, STEPS, scratch) }
+        };
         let (alone, moved) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let whole = run(&job(module, &recipe, STEPS, alone.path()), []);
-        let parts = interrupted(&job(module, &recipe, STEPS, moved.path()), 1..STEPS);
+        let whole = run(&job(alone.path()), []);
+        let parts = interrupted(&job(moved.path()), 1..STEPS);
         assert_eq!(curve(&whole), curve(&parts), "{module} {recipe}");
         assert_eq!(finish(&whole), finish(&parts), "{module} {recipe}");
         assert!(last(&whole, STEPS) == last(&parts, STEPS), "{module} {recipe}: checkpoint files differ");
     }
+}
+
+#[test]
+fn interrupted_at_every_step_equals_uninterrupted_in_parameters_buffers_moments_and_curves() {
+    interrupted_equals_uninterrupted_on("cpu");
+}
+
+#[test]
+#[ignore = "names its device: python3 deploy/libtorch/gpu.py"]
+fn interrupted_at_every_step_equals_uninterrupted_on_the_device() {
+    let device =
+        env::var("SPOTSWEEP_TEST_DEVICE").unwrap_or_else(|_| panic!("SPOTSWEEP_TEST_DEVICE names no device"));
+    // As a trainer does before its first job.
+    assert!(device::find().iter().any(|found| found.name.as_str() == device), "there is no {device}");
+    make_repeatable().unwrap();
+    interrupted_equals_uninterrupted_on(&device);
 }
 
 #[test]
