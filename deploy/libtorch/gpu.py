@@ -4,8 +4,8 @@
     SPOTSWEEP_PYTHON_TORCH=python3 python3 deploy/libtorch/gpu.py          on cuda:0
     python3 deploy/libtorch/gpu.py --device cpu --debug                    tries itself on a CPU, without NCCL
 
-NCCL at world size 1; two ranks on one GPU, over Gloo; the same bits on 1, 2, 3, 4 and 8 ranks. Owns the order of
-things: the library for NCCL, then tests that are otherwise left out (`worker/trainer/tests/{gpu,nccl}.rs`).
+NCCL at world size 1; two ranks on one GPU, over Gloo; the same bits on 1, 2, 3, 4 and 8 ranks, and of interrupted
+TorchScript modules. Owns the order of things: the library for NCCL, then tests that are otherwise left out (`worker/trainer/tests/{gpu,nccl,torchscript}.rs`).
 """
 
 import argparse
@@ -22,6 +22,7 @@ from progress import Progress
 
 _REPOSITORY = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, os.pardir))
 _ON_THE_DEVICE = ("gpu", None)
+_MODULES_ON_THE_DEVICE = ("torchscript", None)
 _NCCL_ON_A_GPU = ("nccl", "nccl_at_world_size_1")
 _NCCL_WITHOUT_A_GPU = ("nccl", "without_a_gpu")
 
@@ -32,7 +33,7 @@ def prepared(device: str, environment: Mapping[str, str]) -> Tuple[Dict[str, str
     # What an agent gives its trainers.
     env.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     env.setdefault("OMP_WAIT_POLICY", "passive")
-    tests = [_ON_THE_DEVICE]
+    tests = [_ON_THE_DEVICE, _MODULES_ON_THE_DEVICE]
     torch = fetch.libtorch_folder(environment, Pip(), Progress(sys.stderr))
     if device != "cpu" or os.path.exists(os.path.join(torch, "lib", "libtorch_cuda.so")):
         into = os.path.join(_REPOSITORY, environment.get("CARGO_TARGET_DIR", "target"), "nccl")

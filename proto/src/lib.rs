@@ -15,6 +15,7 @@ pub mod ids;
 pub mod limits;
 pub mod line;
 pub mod metric;
+pub mod module;
 pub mod notice;
 pub mod program;
 pub mod spec;

@@ -86,6 +86,9 @@ pub struct Job {
     /// The folder that holds the data set's files; `None` if the job needs no data. Pieces of added data that a gang's rank
     /// needs may still be on their way: see [`ToTrainer::Data`].
     pub data_dir: Option<PathBuf>,
+    /// The file of the TorchScript module that is the job's model, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module: Option<PathBuf>,
     /// An empty folder for checkpoint files. The agent deletes what it has stored.
     pub scratch_dir: PathBuf,
     /// When to write checkpoints.

@@ -7,6 +7,7 @@
 use crate::{
     catalogue::{Dataset, ModelKind},
     ids::DataName,
+    module::ModuleRef,
 };
 use serde::{Deserialize, Serialize};
 
@@ -133,6 +134,12 @@ pub enum ModelConfig {
         /// Batch normalisation behind each convolution (Ioffe & Szegedy, 2015).
         batch_norm: bool,
     },
+    /// A user's own module, as TorchScript has exported it: architecture, parameters, buffers.
+    #[serde(rename = "torchscript")]
+    TorchScript {
+        /// Which. In what a trainer is given it is pinned.
+        module: ModuleRef,
+    },
 }
 
 impl ModelConfig {
@@ -146,6 +153,7 @@ impl ModelConfig {
             Self::Mlp { .. } => ModelKind::Mlp,
             Self::FixedCnn { .. } => ModelKind::FixedCnn,
             Self::Cnn { .. } => ModelKind::Cnn,
+            Self::TorchScript { .. } => ModelKind::TorchScript,
         }
     }
 }

@@ -118,6 +118,7 @@ impl Service {
         self.submitted += 1;
         let request = v1::SubmitRequest {
             code: None,
+            modules: Vec::new(),
             source: source.into(),
             file_name: "bench.yaml".to_owned(),
             token: self.submitted.to_be_bytes().to_vec().into(),

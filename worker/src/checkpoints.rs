@@ -67,6 +67,8 @@ pub(crate) enum StoreError {
     Damaged { wanted: Digest, found: Digest, found_bytes: u64 },
     #[error("the manifest {manifest} has {bytes} bytes, more than are allowed")]
     ManifestSize { manifest: Digest, bytes: u64 },
+    #[error("the object {digest} has {bytes} bytes, more than are allowed")]
+    ObjectSize { digest: Digest, bytes: u64 },
 }
 
 impl StoreError {
@@ -77,6 +79,7 @@ impl StoreError {
             | Self::Other { .. }
             | Self::Damaged { .. }
             | Self::ManifestSize { .. }
+            | Self::ObjectSize { .. }
             | Self::Objects(object_store::Error::NotFound { .. }) => FailureKind::Checkpoint,
             Self::Url { .. }
             | Self::NoFolder { .. }
@@ -95,6 +98,7 @@ impl StoreError {
             Self::ManifestSize { manifest, .. } => Some(*manifest),
             Self::Manifest(ManifestError::Form(_) | ManifestError::Format { .. })
             | Self::Other { .. }
+            | Self::ObjectSize { .. }
             | Self::Url { .. }
             | Self::NoFolder { .. }
             | Self::Kind { .. }
@@ -267,6 +271,11 @@ impl CheckpointStore {
     /// Fetches an object into a file and verifies every byte.
     pub(crate) async fn fetch_object(&self, part: Part, path: &Path) -> Result<(), StoreError> {
         self.fetch_from(&object_path(&part.digest), part, path).await
+    }
+
+    /// Length of what lies at `place` below the root of the store.
+    pub(crate) async fn bytes_at(&self, place: &str) -> Result<u64, StoreError> {
+        Ok(self.objects.head(&self.key_at(place)).await?.size)
     }
 
     /// Fetches what lies at `place` below the root of the store, and verifies every byte.

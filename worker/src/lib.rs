@@ -21,6 +21,7 @@ mod hello;
 mod interval;
 mod link;
 mod machine;
+mod module;
 mod notice;
 mod pace;
 mod program;

@@ -26,7 +26,7 @@ pub(crate) mod noop;
 mod pipe;
 pub(crate) mod process;
 mod rank;
-mod retries;
+pub(crate) mod retries;
 mod runner;
 mod stderr;
 mod supply;

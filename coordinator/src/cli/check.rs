@@ -3,6 +3,7 @@
 use super::{
     code,
     error::{Ending, Outcome},
+    modules::{self, LocalModule},
     out::Out,
     show::ShowFormat,
     sweep_file,
@@ -45,6 +46,7 @@ pub(crate) fn run(args: &CheckArgs) -> Outcome {
     let file = sweep_file::read(&args.file)?;
     let summary = file.spec.summary();
     let code = code::contents(&file)?;
+    let modules = modules::find(&file)?;
     let mut out = Out::stdout();
     match args.format {
         ShowFormat::Text => {
@@ -52,15 +54,16 @@ pub(crate) fn run(args: &CheckArgs) -> Outcome {
             if file.spec.program.is_some() {
                 out.text(&code_in_words(code.as_ref()))?;
             }
+            out.text(&modules_in_words(&modules))?;
         }
-        ShowFormat::Json => out.line(&in_json(&summary, code.as_ref()).to_string())?,
+        ShowFormat::Json => out.line(&in_json(&summary, code.as_ref(), &modules).to_string())?,
     }
     out.flush()?;
     Ok(Ending::Well)
 }
 
 /// What would run, and what would travel, for programs.
-fn in_json(summary: &Summary, code: Option<&(PathBuf, Contents)>) -> Value {
+fn in_json(summary: &Summary, code: Option<&(PathBuf, Contents)>, modules: &[LocalModule]) -> Value {
     let mut json = serde_json::to_value(summary).unwrap_or_default();
     if let (Some((folder, contents)), Value::Object(fields)) = (code, &mut json) {
         let files = contents.files.iter().map(|(path, bytes)| json!({"path": path, "bytes": bytes}));
@@ -70,6 +73,9 @@ fn in_json(summary: &Summary, code: Option<&(PathBuf, Contents)>) -> Value {
             "files": files.collect::<Vec<_>>(),
         });
         fields.insert("code".to_owned(), code);
+    }
+    if let (false, Value::Object(fields)) = (modules.is_empty(), &mut json) {
+        fields.insert("modules".to_owned(), modules.iter().map(LocalModule::json).collect());
     }
     json
 }
@@ -92,6 +98,21 @@ fn code_in_words(code: Option<&(PathBuf, Contents)>) -> String {
         words += &format!("  … and {} more\n", text::grouped((contents.files.len() - SHOWN_FILES) as u64));
     }
     words
+}
+
+/// The modules that would travel, for people; nothing where there are none.
+fn modules_in_words(modules: &[LocalModule]) -> String {
+    let bold = Style::new().bold();
+    let mut words = String::new();
+    for LocalModule { file, code, .. } in modules {
+        words += &format!(
+            "  {:>10}  {}  {}\n",
+            text::bytes(code.bytes),
+            code.digest.short(),
+            text::harmless(file)
+        );
+    }
+    if words.is_empty() { words } else { format!("\n{bold}modules{bold:#}\n{words}") }
 }
 
 /// What would run, for people.

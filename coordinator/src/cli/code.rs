@@ -8,6 +8,7 @@ use spotsweep_archive::{ArchiveError, Contents, Packed};
 use spotsweep_proto::program::Code;
 use spotsweep_wire::v1::{CodeRef, PutCodeRequest};
 use std::{
+    fs::File,
     io::Read as _,
     path::{Component, Path, PathBuf},
     sync::Arc,
@@ -61,7 +62,7 @@ pub(crate) fn pack(file: &mut SweepFile) -> Result<(), Problem> {
 impl Travelling {
     /// As it stands in messages.
     pub(crate) fn reference(&self) -> CodeRef {
-        CodeRef { digest: self.code.digest.0.to_vec().into(), bytes: self.code.bytes }
+        reference(self.code)
     }
 
     /// Hands it in.
@@ -72,16 +73,24 @@ impl Travelling {
         let lost = |error: std::io::Error| {
             Problem::new(ErrorCode::Storage, format!("cannot read the packed code again: {error}"))
         };
-        let mut file = self.archive.reopen().map_err(lost)?;
-        let mut code = Some(self.reference());
-        // Ended early by an error of reading, it has another digest than it says, which the coordinator refuses.
-        let pieces = std::iter::from_fn(move || {
-            let mut piece = Vec::new();
-            let read = (&mut file).take(PIECE_BYTES as u64).read_to_end(&mut piece).ok()?;
-            (read > 0).then(|| PutCodeRequest { code: code.take(), piece: piece.into() })
-        });
-        source.put_code(pieces).await
+        source.put_code(pieces(self.code, self.archive.reopen().map_err(lost)?)).await
     }
+}
+
+/// What `file` holds, as messages. Ended early by an error of reading, it has another digest than it says, which the
+/// coordinator refuses.
+pub(super) fn pieces(code: Code, mut file: File) -> impl Iterator<Item = PutCodeRequest> + Send {
+    let mut code = Some(reference(code));
+    std::iter::from_fn(move || {
+        let mut piece = Vec::new();
+        let read = (&mut file).take(PIECE_BYTES as u64).read_to_end(&mut piece).ok()?;
+        (read > 0).then(|| PutCodeRequest { code: code.take(), piece: piece.into() })
+    })
+}
+
+/// As it stands in messages.
+pub(super) fn reference(code: Code) -> CodeRef {
+    CodeRef { digest: code.digest.0.to_vec().into(), bytes: code.bytes }
 }
 
 /// A script that is not where it will be looked for is found here rather than in every trial.

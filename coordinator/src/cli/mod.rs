@@ -27,6 +27,7 @@ mod logs;
 mod ls;
 mod metrics;
 mod models;
+mod modules;
 mod order;
 mod out;
 mod plot;

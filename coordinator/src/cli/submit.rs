@@ -4,6 +4,7 @@ use super::{
     client::CoordinatorArgs,
     code::{self, Travelling},
     error::{Ending, Outcome, io_problem},
+    modules::{self, LocalModule},
     out::{self, Out},
     source::Source,
     sweep_file, text,
@@ -43,6 +44,7 @@ pub(crate) async fn run(args: SubmitArgs) -> Outcome {
     // Checked here first: a wrong file is told even where no coordinator answers.
     let mut file = sweep_file::read_for_coordinator(&args.file)?;
     code::pack(&mut file)?;
+    modules::pin(&mut file)?;
     let mut source = args.coordinator.open().await?;
     let answer = submit(&mut source, &file).await?;
     let mut out = Out::stdout();
@@ -65,6 +67,7 @@ pub(crate) async fn submit(
         file_name: file.name.clone(),
         token: token()?.to_vec().into(),
         code: file.code.as_ref().map(Travelling::reference),
+        modules: file.modules.iter().map(LocalModule::reference).collect(),
     };
     let mut tries = 1;
     loop {
@@ -73,10 +76,9 @@ pub(crate) async fn submit(
                 tokio::time::sleep(Duration::from_millis(200 << tries)).await;
                 tries += 1;
             }
-            // Equal code is handed in once, however many sweeps need it.
+            // Equal code and modules are handed in once, however many sweeps need them.
             Err(failure) if failure.code == Code::NoCode && tries < TRIES => {
-                let Some(code) = &file.code else { return Err(failure) };
-                match code.put(source).await {
+                match put(source, file).await {
                     Ok(()) => {}
                     Err(failure) if failure.code == Code::Unreachable => {
                         tokio::time::sleep(Duration::from_millis(200 << tries)).await;
@@ -88,6 +90,17 @@ pub(crate) async fn submit(
             answer => return answer,
         }
     }
+}
+
+/// Hands in the code and the modules of a file.
+async fn put(source: &mut Source, file: &sweep_file::SweepFile) -> Result<(), Problem> {
+    if let Some(code) = &file.code {
+        code.put(source).await?;
+    }
+    for module in &file.modules {
+        module.put(source).await?;
+    }
+    Ok(())
 }
 
 /// 16 random bytes of the system.

@@ -2,7 +2,7 @@
 //!
 //! The check itself is `spotsweep_proto::spec::parse`. Must not print.
 
-use super::{code::Travelling, error::io_problem, sets};
+use super::{code::Travelling, error::io_problem, modules::LocalModule, sets};
 use crate::error::{Code, Problem};
 use spotsweep_proto::{
     datasets::DataSets,
@@ -28,6 +28,16 @@ pub(crate) struct SweepFile {
     pub(crate) code_folder: Option<PathBuf>,
     /// That folder, packed: by [`super::code::pack`].
     pub(crate) code: Option<Travelling>,
+    /// The TorchScript modules that it names, to which its specification is pinned: by [`super::modules::pin`].
+    pub(crate) modules: Vec<LocalModule>,
+    path: PathBuf,
+}
+
+impl SweepFile {
+    /// A path that it names, from where it lies.
+    pub(crate) fn beside(&self, named: &str) -> PathBuf {
+        beside(&self.path, named)
+    }
 }
 
 /// Reads and checks it. No more than its limit is read, however large the file is, and a pipe will do.
@@ -66,7 +76,8 @@ fn read_with(
     match parse_with(&source, &name, &sets) {
         Ok(spec) => {
             let code_folder = code_asked_for(&source).map(|folder| beside(path, &folder));
-            Ok(SweepFile { name, source, spec, code_folder, code: None })
+            let path = path.to_owned();
+            Ok(SweepFile { name, source, spec, code_folder, code: None, modules: Vec::new(), path })
         }
         Err(diagnostics) => Err(Problem::new(Code::BadSweepFile, diagnostics.to_string().trim_end())),
     }

@@ -3,7 +3,10 @@
 //! Pure functions. Must not print.
 
 use serde_json::Value;
-use spotsweep_proto::{datasets::DataRef, ids::DataName};
+use spotsweep_proto::{
+    datasets::{DataRef, reference::DIGEST_PREFIX},
+    ids::DataName,
+};
 use std::borrow::Cow;
 
 /// Text that came from a file, a worker or a trainer, fit for a terminal: control characters, and the marks that
@@ -67,7 +70,7 @@ pub(crate) fn not_finite(x: f64) -> &'static str {
 #[must_use]
 pub(crate) fn parameter(value: &Value) -> String {
     match value {
-        Value::String(text) => harmless(text).into_owned(),
+        Value::String(text) => harmless(named(text)).into_owned(),
         Value::Number(number) => match number.as_f64() {
             Some(x) if number.is_f64() => float(x),
             Some(_) | None => number.to_string(),
@@ -75,6 +78,14 @@ pub(crate) fn parameter(value: &Value) -> String {
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
             harmless(&value.to_string()).into_owned()
         }
+    }
+}
+
+/// What is pinned to a content, data sets and modules, as people call it: without the digest.
+fn named(text: &str) -> &str {
+    match text.split_once('@').filter(|(_, pin)| pin.starts_with(DIGEST_PREFIX)) {
+        Some((name, _)) => name,
+        None => text,
     }
 }
 

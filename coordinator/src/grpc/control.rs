@@ -1,6 +1,6 @@
 //! The Control service: what clients ask, on top of [`Queries`] and the driver's [`Handle`].
 
-use super::{code, logs::Reader, watch};
+use super::{code, logs::Reader, modules, watch};
 use crate::{
     data::sets::SetStore,
     driver::Handle,
@@ -132,7 +132,7 @@ impl Control for ControlService {
     type ReadLogStream = Answers<v1::ReadLogResponse>;
 
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Answer<v1::SubmitResponse> {
-        let v1::SubmitRequest { source, file_name, token, code } = request.into_inner();
+        let v1::SubmitRequest { source, file_name, token, code, modules } = request.into_inner();
         let token: [u8; 16] =
             token.as_ref().try_into().map_err(|_| Problem::new(Code::BadRequest, "a token has 16 bytes"))?;
         let handle = self.handle()?;
@@ -143,6 +143,7 @@ impl Control for ControlService {
         let mut spec = spec.map_err(|wrong| Problem::new(Code::BadSweepFile, wrong.to_string()))?;
         let code = code.map(|code| code::read(&code)).transpose()?;
         code::attach(&mut spec, asks, code, self.objects.as_ref()).await?;
+        modules::attach(&mut spec, modules, self.objects.as_ref()).await?;
         let trials = u64::from(spec.trials());
         match handle.submit(u128::from_be_bytes(token), spec).await?.map_err(|refusal| refused(&refusal))? {
             Reply::Submitted { name, new, .. } => {

@@ -4,6 +4,7 @@ mod code;
 pub mod control;
 pub mod from_worker;
 pub(crate) mod logs;
+mod modules;
 mod rendezvous;
 mod to_worker;
 pub(crate) mod watch;

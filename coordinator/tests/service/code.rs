@@ -8,15 +8,15 @@ use tonic::{Status, transport::Channel};
 
 const SWEEP: &str = "name: s\nmethod: grid\nprogram: train.py\ncode: ./src\n";
 
-fn reference(content: &[u8]) -> v1::CodeRef {
+pub(crate) fn reference(content: &[u8]) -> v1::CodeRef {
     v1::CodeRef { digest: Digest::of(content).0.to_vec().into(), bytes: content.len() as u64 }
 }
 
-fn code(status: &Status) -> Code {
+pub(crate) fn code(status: &Status) -> Code {
     Problem::from_status(status).code
 }
 
-async fn put(
+pub(crate) async fn put(
     client: &mut ControlClient<Channel>,
     code: Option<v1::CodeRef>,
     content: &[u8],

@@ -9,6 +9,7 @@ mod code;
 mod hostile;
 mod http;
 mod logs;
+mod modules;
 mod place;
 mod raw;
 mod rendezvous;

@@ -81,6 +81,7 @@ pub(crate) fn submission(source: &str, token: u128) -> v1::SubmitRequest {
         file_name: "sweep.yaml".to_owned(),
         token: token.to_be_bytes().to_vec().into(),
         code: None,
+        modules: Vec::new(),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     datasets::{DataRef, DataSets, manifest::DataFacts, reference::FoundData},
     gang::SHARDS_PER_TRIAL,
     ids::DataName,
+    module::ModuleRef,
     spec::TrainSection,
     train::{Activation, Init, Length, ModelConfig, OptimizerConfig, Precision, ScheduleConfig, TrainConfig},
     value::{Assignment, ParamValue},
@@ -131,6 +132,7 @@ pub fn fits(config: &TrainConfig, dataset: &DataFacts) -> Result<(), CatalogueEr
 struct Recipe<'a> {
     train: &'a TrainSection,
     model: ModelKind,
+    module: Option<ModuleRef>,
     optimizer: &'static str,
     given: Vec<(&'static Hyperparameter, &'a ParamValue)>,
 }
@@ -159,7 +161,11 @@ impl<'a> Recipe<'a> {
                     .hint(format!("add `model` to `train`: one of {}", listed(ModelKind::names()))));
             }
         };
-        let Typed::Model(model) = model else { return Err(mistyped("model")) };
+        let (model, module) = match model {
+            Typed::Model(model) => (model, None),
+            Typed::Module(module) => (ModelKind::TorchScript, Some(module)),
+            _ => return Err(mistyped("model")),
+        };
         let fixed = find("model").is_none();
         if let Some((row, _)) = given.iter().find(|(row, _)| fixed && !row.models.contains(&model)) {
             return Err(unknown_key(row.name, Some(model)));
@@ -169,7 +175,7 @@ impl<'a> Recipe<'a> {
             None => default_of(row_named("optimizer")?, model, "")?,
         };
         let Typed::Word(optimizer) = optimizer else { return Err(mistyped("optimizer")) };
-        Ok(Self { train, model, optimizer, given })
+        Ok(Self { train, model, module, optimizer, given })
     }
 
     /// What the trial says about `key`, if its model has it.
@@ -289,6 +295,9 @@ impl<'a> Recipe<'a> {
                 dropout: self.f64("dropout")?,
                 batch_norm: self.bool("batch_norm")?,
             },
+            ModelKind::TorchScript => {
+                ModelConfig::TorchScript { module: self.module.clone().ok_or_else(|| mistyped("model"))? }
+            }
         })
     }
 
@@ -341,6 +350,15 @@ pub(crate) fn unknown_key(key: &str, model: Option<ModelKind>) -> CatalogueError
         None => HYPERPARAMETERS.iter().map(|row| row.name).collect(),
     };
     let error = match (model, Hyperparameter::named(key)) {
+        (Some(ModelKind::TorchScript), Some(row)) => {
+            return CatalogueError::new(
+                key,
+                format!("a TorchScript module has no parameter {key}: {}", fixed_by_export(row.name)),
+            )
+            .hint(
+                "export a module for each choice and list the files: `model: {values: [small.pt, large.pt]}`",
+            );
+        }
         (Some(model), Some(row)) => CatalogueError::new(
             key,
             format!("{model} has no parameter {key}; {} has", listed(row.models.iter().map(|m| m.name()))),
@@ -355,6 +373,15 @@ pub(crate) fn unknown_key(key: &str, model: Option<ModelKind>) -> CatalogueError
             Some(model) => format!("`spotsweep models {model}` lists what it has"),
             None => "`spotsweep models MODEL` lists what a model has".to_owned(),
         }),
+    }
+}
+
+/// Why a hyperparameter of the built-in models is none of a module.
+fn fixed_by_export(name: &str) -> &'static str {
+    match name {
+        "init" => "its initial weights are those in the file",
+        "precision" => "it computes in the types in which it was exported",
+        _ => "its architecture was fixed when it was exported",
     }
 }
 

@@ -1,5 +1,6 @@
 //! The models of the ladder: names and what they are. Their knobs stand in [`super::hyperparameters`].
 
+use crate::module::ModuleRef;
 use serde::{Serialize, Serializer};
 use std::fmt;
 
@@ -18,6 +19,8 @@ pub enum ModelKind {
     FixedCnn,
     /// See [`crate::train::ModelConfig::Cnn`].
     Cnn,
+    /// See [`crate::train::ModelConfig::TorchScript`].
+    TorchScript,
 }
 
 /// One model of the catalogue.
@@ -63,6 +66,11 @@ pub const MODELS: &[Model] = &[
         about: "two trained 5x5 convolutions with pooling, a dense layer and a softmax",
         source: "LeCun, Bottou, Bengio & Haffner, 1998",
     },
+    Model {
+        name: ModelKind::TorchScript,
+        about: "your own, exported by torch.jit.script: `model: net.pt` names its file",
+        source: "",
+    },
 ];
 
 impl ModelKind {
@@ -76,6 +84,7 @@ impl ModelKind {
             Self::Mlp => "mlp",
             Self::FixedCnn => "fixed_cnn",
             Self::Cnn => "cnn",
+            Self::TorchScript => "torchscript",
         }
     }
 
@@ -83,6 +92,15 @@ impl ModelKind {
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         MODELS.iter().map(|model| model.name).find(|kind| kind.name() == name)
+    }
+
+    /// The model that a sweep file means by `word`: the name of one of the catalogue, or the file of a module.
+    #[must_use]
+    pub fn meant_by(word: &str) -> Option<Self> {
+        if ModuleRef::is_meant_by(word) {
+            return Some(Self::TorchScript);
+        }
+        Self::named(word).filter(|kind| *kind != Self::TorchScript)
     }
 
     /// The names of all models.
@@ -95,7 +113,9 @@ impl ModelKind {
     pub fn needs_data(self) -> bool {
         match self {
             Self::Noop => false,
-            Self::Logistic | Self::Softmax | Self::Mlp | Self::FixedCnn | Self::Cnn => true,
+            Self::Logistic | Self::Softmax | Self::Mlp | Self::FixedCnn | Self::Cnn | Self::TorchScript => {
+                true
+            }
         }
     }
 }

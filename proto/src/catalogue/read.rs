@@ -6,7 +6,7 @@ use super::{
     hyperparameters::{Hyperparameter, Kind, Range},
     listed, nearest,
 };
-use crate::{catalogue::Dataset, datasets::DataRef, value::ParamValue};
+use crate::{catalogue::Dataset, datasets::DataRef, module::ModuleRef, value::ParamValue};
 use std::fmt;
 
 /// A value that has the type and lies in the range of its row.
@@ -19,6 +19,8 @@ pub(super) enum Typed {
     Word(&'static str),
     Widths(Vec<u32>),
     Model(ModelKind),
+    /// A model of the kind [`ModelKind::TorchScript`].
+    Module(ModuleRef),
     /// `None` stands for [`NO_DATA`]. Whether there is such a data set, [`crate::datasets::DataSets`] knows.
     Data(Option<String>),
 }
@@ -83,11 +85,21 @@ impl Hyperparameter {
                 };
                 widths.filter(|widths| widths.len() == given).map(Typed::Widths).ok_or_else(mismatch)
             }
-            Kind::Model => choose(value, ModelKind::names())
-                .ok()
-                .and_then(ModelKind::named)
-                .map(Typed::Model)
-                .ok_or_else(|| unknown("model", value, ModelKind::names())),
+            Kind::Model => match value {
+                ParamValue::Text(text) if ModuleRef::is_meant_by(text) => match text.parse() {
+                    Ok(module) => Ok(Typed::Module(module)),
+                    Err(error) => Err(CatalogueError::new("model", format!("{}: {error}", shown(value)))),
+                },
+                ParamValue::Text(text) if text == ModelKind::TorchScript.name() => {
+                    Err(CatalogueError::new("model", "a TorchScript module is named by its file")
+                        .hint("for instance `model: net.pt`, a file beside the sweep file"))
+                }
+                _ => choose(value, ModelKind::names())
+                    .ok()
+                    .and_then(ModelKind::named)
+                    .map(Typed::Model)
+                    .ok_or_else(|| unknown_model(value)),
+            },
             Kind::Data => match value {
                 ParamValue::Text(text) if text == NO_DATA => Ok(Typed::Data(None)),
                 ParamValue::Text(text)
@@ -167,6 +179,21 @@ fn unknown<'a>(what: &str, value: &ParamValue, valid: impl Iterator<Item = &'a s
     }
 }
 
+/// As [`unknown`], where a module is not named by its kind, and a file that is no module gets a word of its own.
+fn unknown_model(value: &ParamValue) -> CatalogueError {
+    let names = || ModelKind::names().filter(|name| *name != ModelKind::TorchScript.name());
+    let error = unknown("model", value, names());
+    match value {
+        ParamValue::Text(text) if OTHER_FILES.iter().any(|end| text.ends_with(end)) => error.hint(
+            "a model of your own is a TorchScript module, saved by `torch.jit.script(model).save(\"net.pt\")`",
+        ),
+        _ => error,
+    }
+}
+
+/// What other files of models, which are no TorchScript, end in.
+const OTHER_FILES: &[&str] = &[".pth", ".ckpt", ".pt2", ".onnx", ".safetensors", ".py"];
+
 /// YAML 1.2 reads `1e-3` as a number, but people also write `1e-3f`, `0,1` or quoted numbers.
 fn text_that_looks_like_a_number(value: &ParamValue, error: CatalogueError) -> CatalogueError {
     match value {
@@ -213,7 +240,7 @@ impl fmt::Display for Kind {
             Self::Widths { max_len, max, .. } => {
                 write!(f, "an integer in [1, {max}] or a list of at most {max_len} of them")
             }
-            Self::Model => f.write_str("the name of a model"),
+            Self::Model => f.write_str("a model, or a file net.pt"),
             Self::Data => f.write_str("the name of a data set"),
         }
     }

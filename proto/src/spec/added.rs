@@ -4,7 +4,6 @@ use super::{
     SweepSpec,
     diagnostic::Report,
     sections::Places,
-    space::{Domain, Parameter},
     yaml::{self, Node, Value},
 };
 use crate::{
@@ -56,17 +55,6 @@ fn walk(node: &Node, below_data: bool, asked: &mut BTreeSet<DataRef>) {
     }
 }
 
-/// The values of a parameter `data`.
-fn values(parameter: &Parameter) -> &[ParamValue] {
-    if let Domain::Constant(value) = &parameter.domain {
-        std::slice::from_ref(value)
-    } else if let Domain::Categorical { values, .. } = &parameter.domain {
-        values
-    } else {
-        &[]
-    }
-}
-
 /// Whether every data set is there.
 pub(super) fn check(spec: &SweepSpec, places: &Places, sets: &DataSets, report: &mut Report<'_>) {
     if let Some(name) = &spec.train.data
@@ -79,7 +67,7 @@ pub(super) fn check(spec: &SweepSpec, places: &Places, sets: &DataSets, report: 
         if canonical(&parameter.name) != KEY {
             continue;
         }
-        let wrong = values(parameter).iter().enumerate().filter_map(|(index, value)| match value {
+        let wrong = parameter.domain.listed().iter().enumerate().filter_map(|(index, value)| match value {
             // What cannot be a name at all was told of before.
             ParamValue::Text(text) if text.parse::<DataRef>().is_ok() => {
                 Some((index, sets.find(text).err()?))
@@ -115,11 +103,7 @@ pub(super) fn pin(mut spec: SweepSpec, sets: &DataSets) -> SweepSpec {
         }
     };
     for parameter in spec.space.0.iter_mut().filter(|parameter| canonical(&parameter.name) == KEY) {
-        if let Domain::Constant(value) = &mut parameter.domain {
-            pin_value(value);
-        } else if let Domain::Categorical { values, .. } = &mut parameter.domain {
-            values.iter_mut().for_each(pin_value);
-        }
+        parameter.domain.listed_mut().iter_mut().for_each(pin_value);
     }
     spec
 }
@@ -135,7 +119,7 @@ impl SweepSpec {
         match self.space.0.iter().find(|parameter| canonical(&parameter.name) == KEY) {
             // Of a program, `data` is a parameter like any other.
             _ if self.program.is_some() => BTreeSet::new(),
-            Some(parameter) => values(parameter).iter().filter_map(text).collect(),
+            Some(parameter) => parameter.domain.listed().iter().filter_map(text).collect(),
             None => self.train.data.iter().cloned().collect(),
         }
     }

@@ -114,7 +114,10 @@ fn size(spec: &SweepSpec, places: &Places, report: &mut Report<'_>) {
 fn models_of(spec: &SweepSpec) -> Vec<ModelKind> {
     let words =
         choices(spec, "model").unwrap_or_else(|| spec.train.model.iter().map(String::as_str).collect());
-    words.into_iter().filter_map(ModelKind::named).collect()
+    let mut models: Vec<ModelKind> = words.into_iter().filter_map(ModelKind::meant_by).collect();
+    // Several modules are one kind of model.
+    models.dedup();
+    models
 }
 
 /// The words that the sweep gives for `key`, if it is a parameter.

@@ -17,6 +17,7 @@ mod against_catalogue;
 mod diagnostic;
 mod domain;
 mod draw;
+mod modules;
 mod parameters;
 mod parse;
 mod program;

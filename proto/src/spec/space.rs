@@ -172,6 +172,29 @@ impl Quantum {
 }
 
 impl Domain {
+    /// The values that it lists; none of a distribution over numbers.
+    #[must_use]
+    pub fn listed(&self) -> &[ParamValue] {
+        if let Self::Constant(value) = self {
+            std::slice::from_ref(value)
+        } else if let Self::Categorical { values, .. } = self {
+            values
+        } else {
+            &[]
+        }
+    }
+
+    /// As [`Domain::listed`], to be changed.
+    pub(super) fn listed_mut(&mut self) -> &mut [ParamValue] {
+        if let Self::Constant(value) = self {
+            std::slice::from_mut(value)
+        } else if let Self::Categorical { values, .. } = self {
+            values
+        } else {
+            &mut []
+        }
+    }
+
     /// How many values it has in a grid; `None` if a grid of it makes no sense.
     #[must_use]
     pub fn grid_size(&self) -> Option<u64> {

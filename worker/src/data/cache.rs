@@ -134,7 +134,8 @@ fn is_transient(error: &StoreError) -> bool {
         | StoreError::Damaged { .. }
         | StoreError::Manifest(_)
         | StoreError::Other { .. }
-        | StoreError::ManifestSize { .. } => false,
+        | StoreError::ManifestSize { .. }
+        | StoreError::ObjectSize { .. } => false,
         StoreError::Objects(_)
         | StoreError::Url { .. }
         | StoreError::NoFolder { .. }

@@ -24,6 +24,7 @@ use crate::{
     errors::describe,
     gang::{GangNews, GangPlace},
     interval::{self, Interval},
+    module,
     program::{self, Guard},
     scratch::Scratch,
 };
@@ -281,7 +282,7 @@ impl Runner {
         let data_store = opened(&mut self.data_store, &attempt.data_url);
         let mut place = attempt.gang.clone();
         let prepared = tokio::select! {
-            prepared = prepare(&attempt, store, data_store, &self.ahead, &self.settings, folder) => prepared,
+            prepared = prepare(&attempt, store, data_store, self.scratch.as_deref(), &self.ahead, &self.settings, folder) => prepared,
             how = stopped(&mut self.commands, lease, &mut place) => return unbegun(how, first_step),
         };
         let Prepared { mut job, store, data_hint, view, supply } = match prepared {
@@ -484,6 +485,7 @@ async fn prepare(
     attempt: &Attempt,
     store: Result<Arc<CheckpointStore>, StoreError>,
     data_store: Result<Arc<CheckpointStore>, StoreError>,
+    scratch: Option<&Scratch>,
     ahead: &Ahead,
     settings: &ProcessSettings,
     folder: &Path,
@@ -508,6 +510,10 @@ async fn prepare(
     };
     let trial = attempt.trial();
     let (store, resume) = stored_state(attempt, store, ahead, folder).await?;
+    let module = match (module::of_job(&attempt.sweep.train, &params), scratch) {
+        (Some(module), Some(scratch)) => Some(module::have(&store, &module, scratch).await?),
+        _ => None,
+    };
     let job = Job {
         trial,
         epoch: attempt.lease.epoch,
@@ -515,6 +521,7 @@ async fn prepare(
         params,
         device: attempt.device.clone(),
         data_dir,
+        module,
         scratch_dir: folder.to_owned(),
         checkpoint: interval::for_trainer(attempt.sweep.checkpoint),
         resume,

@@ -30,6 +30,7 @@ fn main() {
         .include(root.join("include/torch/csrc/api/include"))
         .file("cpp/shim.cpp")
         .file("cpp/collectives.cpp")
+        .file("cpp/torchscript.cpp")
         .compile("spotsweep_trainer_shim");
     // For those who link a binary: where to look for libtorch when LD_LIBRARY_PATH does not say.
     println!("cargo:libtorch_lib={}", lib.display());

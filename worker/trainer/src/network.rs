@@ -10,7 +10,8 @@ use crate::{
     params::Params,
     seed::{Origin, Purpose, seed_torch},
 };
-use spotsweep_proto::train::TrainConfig;
+use spotsweep_proto::train::{ModelConfig, TrainConfig};
+use std::path::Path;
 use tch::{Device, Kind, Reduction, Tensor};
 
 /// A model, its parameters, its optimizer.
@@ -36,13 +37,19 @@ pub struct Outcome {
 }
 
 impl Network {
-    /// A fresh network: the same bits for equal recipes.
+    /// A fresh network: the same bits for equal recipes. `module` is the file of its model, where that is a module.
     ///
     /// # Errors
-    /// As [`models::build`].
-    pub fn new(config: &TrainConfig, shape: Shape, device: Device) -> Result<Self, TrainError> {
+    /// As [`models::build`], and [`TrainError::Config`] if it cannot be trained in shards.
+    pub fn new(
+        config: &TrainConfig,
+        shape: Shape,
+        device: Device,
+        module: Option<&Path>,
+    ) -> Result<Self, TrainError> {
         let mut params = Params::new(device, config.init, config.seed);
-        let model = models::build(&config.model, shape, config.precision, &mut params)?;
+        let model = models::build(&config.model, shape, config.precision, module, &mut params)?;
+        can_be_sharded(config, &params)?;
         let trained = params.trained();
         let buffers = params.buffers();
         let optimizer = optim::build(config.optimizer, &trained);
@@ -182,6 +189,20 @@ impl Network {
             buffer.shallow_clone().f_copy_(&total.f_div_scalar(samples)?)?;
         }
         self.optimizer.step(&self.trained, &sum.grads, learning_rate, Some(&divide_by))
+    }
+}
+
+/// Whether shards of `config` may each have a pass of their own over the network. What a module does to its buffers, nobody
+/// knows who adds them up; running statistics of the built-in models are averaged.
+fn can_be_sharded(config: &TrainConfig, params: &Params) -> Result<(), TrainError> {
+    let ModelConfig::TorchScript { module } = &config.model else { return Ok(()) };
+    match params.entries().iter().find(|entry| !entry.trained) {
+        Some(entry) if config.shards > 1 => Err(TrainError::Config(format!(
+            "{}: {} is a buffer or a frozen parameter, and a module with such cannot be trained in shards; remove train.shards",
+            module.file(),
+            entry.name
+        ))),
+        _ => Ok(()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! A model's parameters and buffers by name, on their device. It must not know what they are for.
 
 use crate::init::{self, Fans};
+use safetensors::Dtype;
 use spotsweep_proto::{digest::Digest, line::weights_digest, train::Init};
 use std::borrow::Cow;
 use tch::{Device, Kind, TchError, Tensor};
@@ -30,14 +31,14 @@ impl Layout {
     }
 }
 
-/// One named tensor, f32.
+/// One named tensor: f32, except for a module's own buffers and frozen parameters.
 #[derive(Debug)]
 pub struct Param {
     /// Its name in weight files, for instance `conv1.weight`.
     pub name: String,
     /// Its values, on the device.
     pub tensor: Tensor,
-    /// Whether it has a gradient; buffers (running statistics) have none.
+    /// Whether it is trained; buffers (running statistics) are not.
     pub trained: bool,
 }
 
@@ -61,6 +62,17 @@ impl Params {
     #[must_use]
     pub fn device(&self) -> Device {
         self.device
+    }
+
+    /// The trial's seed.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Adds a tensor that a module has made, on its device.
+    pub fn adopt(&mut self, name: &str, tensor: Tensor, trained: bool) {
+        self.entries.push(Param { name: name.to_owned(), tensor, trained });
     }
 
     /// Adds a weight with drawn values.
@@ -104,6 +116,12 @@ impl Params {
         self.entries.iter().filter(|e| !e.trained).map(|e| e.tensor.shallow_clone()).collect()
     }
 
+    /// Names of those that have none, in the order of [`Params::buffers`].
+    #[must_use]
+    pub fn buffer_names(&self) -> Vec<&str> {
+        self.entries.iter().filter(|e| !e.trained).map(|e| e.name.as_str()).collect()
+    }
+
     /// Names of those that have a gradient, in the order of [`Params::trained`].
     #[must_use]
     pub fn trained_names(&self) -> Vec<String> {
@@ -123,17 +141,41 @@ impl Params {
     pub fn digest(&self) -> Result<Digest, TchError> {
         let copies: Vec<HostTensor> =
             self.entries.iter().map(|e| HostTensor::copy(&e.name, &e.tensor)).collect::<Result<_, _>>()?;
+        let dtypes: Vec<String> = copies.iter().map(|t| format!("{:?}", t.dtype)).collect();
         Ok(weights_digest(
-            copies.iter().map(|t| (t.name.as_str(), "F32", t.shape.as_slice(), Cow::from(&t.bytes))),
+            copies
+                .iter()
+                .zip(&dtypes)
+                .map(|(t, dtype)| (t.name.as_str(), dtype.as_str(), t.shape.as_slice(), Cow::from(&t.bytes))),
         ))
     }
 }
 
-/// A copy of an f32 tensor in this process's memory, row-major and little endian.
+/// How the files of checkpoints name a type; `None` for one that they do not hold.
+#[must_use]
+pub fn dtype(kind: Kind) -> Option<Dtype> {
+    Some(match kind {
+        Kind::Float => Dtype::F32,
+        Kind::Double => Dtype::F64,
+        Kind::Half => Dtype::F16,
+        Kind::BFloat16 => Dtype::BF16,
+        Kind::Int64 => Dtype::I64,
+        Kind::Int => Dtype::I32,
+        Kind::Int16 => Dtype::I16,
+        Kind::Int8 => Dtype::I8,
+        Kind::Uint8 => Dtype::U8,
+        Kind::Bool => Dtype::BOOL,
+        _ => return None,
+    })
+}
+
+/// A copy of a tensor in this process's memory, row-major and little endian.
 #[derive(Debug, Clone)]
 pub struct HostTensor {
     /// Its name.
     pub name: String,
+    /// Its type.
+    pub dtype: Dtype,
     /// Its dimensions.
     pub shape: Vec<usize>,
     /// Its values.
@@ -144,12 +186,15 @@ impl HostTensor {
     /// Copies `tensor`.
     ///
     /// # Errors
-    /// What libtorch says when the values cannot be read.
+    /// What libtorch says when the values cannot be read, or that they are of a type without a [`dtype`].
     pub fn copy(name: &str, tensor: &Tensor) -> Result<Self, TchError> {
         let host = tensor.detach().f_to_device(Device::Cpu)?.f_contiguous()?;
-        let mut bytes = vec![0; host.numel() * 4];
-        host.f_to_kind(Kind::Float)?.f_copy_data_u8(&mut bytes, host.numel())?;
+        let kind = host.f_kind()?;
+        let dtype =
+            dtype(kind).ok_or_else(|| TchError::Kind(format!("{name} is {kind:?}, which is not saved")))?;
+        let mut bytes = vec![0; host.numel() * kind.elt_size_in_bytes()];
+        host.f_copy_data_u8(&mut bytes, host.numel())?;
         let shape = host.size().iter().map(|&d| usize::try_from(d).unwrap_or(0)).collect();
-        Ok(Self { name: name.to_owned(), shape, bytes })
+        Ok(Self { name: name.to_owned(), dtype, shape, bytes })
     }
 }

@@ -17,6 +17,8 @@ pub enum Purpose {
     Order,
     /// Dropout masks; the counter is the step, from 0.
     Dropout,
+    /// What a module of a user draws in evaluation.
+    Evaluation,
 }
 
 impl Purpose {
@@ -26,6 +28,7 @@ impl Purpose {
             Self::Split => b"split",
             Self::Order => b"order",
             Self::Dropout => b"dropout",
+            Self::Evaluation => b"evaluation",
         }
     }
 }

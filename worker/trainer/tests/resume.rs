@@ -4,11 +4,10 @@
 
 mod common;
 
-use common::{checkpoints, curve, failure, finish, job, run};
+use common::{checkpoints, curve, failure, finish, interrupted, job, last, run};
 use serde_json::{Value, json};
 use spotsweep_proto::{
-    ids::Epoch,
-    line::{FailureKind, FromTrainer, Job},
+    line::{FailureKind, Job},
     spec::Every,
 };
 use spotsweep_trainer::job::Command;
@@ -45,24 +44,6 @@ fn recipes() -> Vec<Value> {
     ]
 }
 
-/// Runs `job` with a stop behind each of `stops`, each time going on from the checkpoint in a fresh session.
-fn interrupted(job: &Job, stops: &[u64]) -> Vec<FromTrainer> {
-    let mut job = job.clone();
-    let mut all = Vec::new();
-    for (i, stop) in stops.iter().enumerate() {
-        let scratch = job.scratch_dir.join(format!("attempt-{i}"));
-        fs::create_dir_all(&scratch).unwrap();
-        let attempt = Job { scratch_dir: scratch, ..job.clone() };
-        let lines = run(&attempt, [(*stop, Command::Stop { checkpoint: true })]);
-        assert_eq!(lines.last(), Some(&FromTrainer::Stopped { epoch: job.epoch, step: *stop }));
-        job.resume = Some(checkpoints(&lines).pop().unwrap().0);
-        job.epoch = Epoch(job.epoch.0 + 1);
-        all.extend(lines);
-    }
-    all.extend(run(&job, []));
-    all
-}
-
 #[test]
 fn interrupted_equals_uninterrupted_for_every_model_and_optimizer() {
     for (i, recipe) in recipes().iter().enumerate() {
@@ -70,16 +51,11 @@ fn interrupted_equals_uninterrupted_for_every_model_and_optimizer() {
         let whole = run(&job(recipe, STEPS, alone.path()), []);
         // Stops in the midst of a report's interval and at its end; others for every recipe.
         let stops = [1 + i as u64 % 3, 6, 7 + i as u64 % 4, 14];
-        let parts = interrupted(&job(recipe, STEPS, moved.path()), &stops);
+        let parts = interrupted(&job(recipe, STEPS, moved.path()), stops);
 
         assert_eq!(curve(&whole), curve(&parts), "{recipe}");
         assert_eq!(finish(&whole), finish(&parts), "{recipe}");
-        let last = |lines: &[FromTrainer]| {
-            let (files, last) = checkpoints(lines).pop().unwrap();
-            assert!(last && files.step == STEPS);
-            (fs::read(files.weights).unwrap(), fs::read(files.state).unwrap())
-        };
-        assert!(last(&whole) == last(&parts), "{recipe}: checkpoint files differ");
+        assert!(last(&whole, STEPS) == last(&parts, STEPS), "{recipe}: checkpoint files differ");
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
     host::{self, Host},
     http::HttpArgs,
     interrupts::Interrupts,
-    ls, out, results,
+    ls, modules, out, results,
     rows::Format,
     source::{Change, Source},
     sweep_file::{self, SweepFile},
@@ -84,6 +84,7 @@ pub(crate) struct RunArgs {
 pub(crate) async fn run(args: RunArgs) -> Outcome {
     let mut file = sweep_file::read(&args.file)?;
     code::pack(&mut file)?;
+    modules::pin(&mut file)?;
     let dir = folder::of(&file, args.dir.clone());
     if args.new
         && let Some(aside) = folder::set_aside(&dir)?

@@ -25,7 +25,7 @@ fn text(text: &str) -> ParamValue {
 
 #[test]
 fn every_model_optimizer_and_schedule_has_valid_defaults() {
-    for model in ModelKind::names() {
+    for model in ModelKind::names().map(|name| if name == "torchscript" { "net.pt" } else { name }) {
         for optimizer in super::super::hyperparameters::OPTIMIZERS {
             for schedule in super::super::hyperparameters::SCHEDULES {
                 let assignment = params(&[
@@ -64,6 +64,37 @@ fn a_key_of_another_model_is_refused_when_the_model_is_fixed_and_ignored_when_it
     let error = resolve(&train(Some("mlp")), &params(std::slice::from_ref(&channels))).unwrap_err();
     assert_eq!(error.message, "mlp has no parameter channels; cnn has");
     resolve(&train(None), &params(&[("model", text("mlp")), channels])).unwrap();
+}
+
+#[test]
+fn a_module_is_named_by_its_file_and_has_no_architecture_to_choose() {
+    let config = resolve(&train(Some("nets/net.pt")), &params(&[("optimizer", text("adam"))])).unwrap();
+    assert!(matches!(&config.model, ModelConfig::TorchScript { module } if module.file() == "nets/net.pt"));
+    assert_eq!(config.model.kind().name(), "torchscript");
+    let refused = |model: &str, name: &str, value: ParamValue| {
+        let error = resolve(&train(Some(model)), &params(&[(name, value)])).unwrap_err();
+        assert!(error.hint.is_some(), "{error}");
+        error.message
+    };
+    let hidden = refused("net.pt", "hidden", ParamValue::Int(8));
+    assert_eq!(
+        hidden,
+        "a TorchScript module has no parameter hidden: its architecture was fixed when it was exported"
+    );
+    assert!(refused("net.pt", "init", text("he")).ends_with("its initial weights are those in the file"));
+    let precision = refused("net.pt", "precision", text("bf16"));
+    assert!(precision.ends_with("it computes in the types in which it was exported"), "{precision}");
+    // Where the model is searched, others of the sweep may have it.
+    resolve(&train(None), &params(&[("model", text("net.pt")), ("hidden", ParamValue::Int(8))])).unwrap();
+
+    for (model, words) in [
+        ("torchscript", "named by its file"),
+        ("net.pth", "there is no model"),
+        ("net.pt@blake3:12", "64 hex digits"),
+    ] {
+        let error = resolve(&train(Some(model)), &Assignment::default()).unwrap_err();
+        assert!(error.key == "model" && error.message.contains(words), "{model}: {error}");
+    }
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! Everything that the trainer needs `unsafe` for: loading CUDA, ending the process at once, and what libtorch
-//! offers only to C++ (fused optimizer kernels, switches for repeatable arithmetic, collective operations).
+//! offers only to C++ (fused optimizer kernels, switches for repeatable arithmetic, collective operations, TorchScript).
 //!
 //! Each function is safe to call. It must not hold state or decide anything: policy lives in the trainer.
 
@@ -8,10 +8,12 @@ mod cuda;
 mod loader;
 mod native;
 mod nccl;
+mod script;
 
 pub use collectives::{Buckets, Group, Member, Overlap, Rendezvous, Work};
 pub use cuda::{CudaDevice, cuda_devices};
 pub use nccl::{Nccl, NcclError, interface_of, set_up_nccl};
+pub use script::{Script, ScriptFault, ScriptTensor};
 
 use libc::{c_char, c_int};
 use loader::Library;

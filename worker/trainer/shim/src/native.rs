@@ -1,4 +1,4 @@
-//! The C interface of `cpp/shim.cpp` and `cpp/collectives.cpp`. It must match them, line by line.
+//! The C interface of `cpp/shim.cpp`, `cpp/collectives.cpp` and `cpp/torchscript.cpp`. It must match them, line by line.
 
 use libc::{c_char, c_int, c_void};
 use torch_sys::C_tensor;
@@ -20,6 +20,19 @@ pub(crate) struct COverlap {
 pub(crate) struct CWork {
     _opaque: [u8; 0],
 }
+
+/// A TorchScript module, as C++ has it.
+#[repr(C)]
+pub(crate) struct CScript {
+    _opaque: [u8; 0],
+}
+
+/// Takes a tensor of a module: context, name, the tensor (given away), whether it is a parameter, whether it is repeated,
+/// whether it shares memory.
+pub(crate) type EachTensor =
+    unsafe extern "C" fn(*mut c_void, *const c_char, *mut C_tensor, bool, bool, bool);
+/// Takes a fault of a module: context, kind, names.
+pub(crate) type EachFault = unsafe extern "C" fn(*mut c_void, c_int, *const c_char);
 
 /// Keeps a value in a rendezvous store: context, key, value. Gives null, or an error's text as from strdup.
 pub(crate) type Tell =
@@ -62,6 +75,34 @@ unsafe extern "C" {
     pub(crate) fn spotsweep_make_repeatable() -> *mut c_char;
 
     pub(crate) fn spotsweep_torch_version() -> *const c_char;
+
+    pub(crate) fn spotsweep_script_load(
+        bytes: *const c_char,
+        size: usize,
+        device: c_int,
+        out: *mut *mut CScript,
+    ) -> *mut c_char;
+
+    pub(crate) fn spotsweep_script_free(script: *mut CScript);
+
+    pub(crate) fn spotsweep_script_tensors(
+        script: *mut CScript,
+        context: *mut c_void,
+        each: EachTensor,
+    ) -> *mut c_char;
+
+    pub(crate) fn spotsweep_script_faults(
+        script: *mut CScript,
+        context: *mut c_void,
+        each: EachFault,
+    ) -> *mut c_char;
+
+    pub(crate) fn spotsweep_script_forward(
+        script: *mut CScript,
+        input: *const C_tensor,
+        training: bool,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
 
     pub(crate) fn spotsweep_gloo_connect(
         context: *mut c_void,

@@ -89,7 +89,7 @@ fn moment_name(kind: &str, parameter: &str) -> String {
 
 impl View for &HostTensor {
     fn dtype(&self) -> Dtype {
-        Dtype::F32
+        self.dtype
     }
 
     fn shape(&self) -> &[usize] {

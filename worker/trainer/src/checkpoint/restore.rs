@@ -1,14 +1,16 @@
 //! Reads a checkpoint back into a fresh network. Nothing in the files is believed before it is checked.
 
 use super::{META_KEY, Meta, STATE_FORMAT, moment_name};
-use crate::{error::TrainError, network::Network};
+use crate::{error::TrainError, network::Network, params::dtype};
 use safetensors::{Dtype, SafeTensors};
 use spotsweep_proto::{digest::Digest, ids::TrialId, line::CheckpointFiles};
 use std::{fs::File, io::Read, path::Path};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// Room for a file's header beside its tensors, in bytes.
 const HEADER_BYTES: u64 = 1 << 20;
+/// Room in it for one tensor: a name of [`spotsweep_proto::limits::NAME_BYTES`], escaped, and where its values lie.
+const ENTRY_BYTES: u64 = 1 << 10;
 
 /// Whose checkpoint is expected.
 #[derive(Debug, Clone, Copy)]
@@ -29,8 +31,10 @@ pub fn restore(
     identity: Identity<'_>,
     network: &mut Network,
 ) -> Result<Meta, TrainError> {
-    let value_bytes = 4 * network.params.entries().iter().map(|e| e.tensor.numel() as u64).sum::<u64>();
-    let state = read(&files.state, 2 * value_bytes + HEADER_BYTES)?;
+    let size = |tensor: &Tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64;
+    let value_bytes = network.params.entries().iter().map(|e| size(&e.tensor)).sum::<u64>();
+    let header_bytes = HEADER_BYTES + ENTRY_BYTES * network.params.entries().len() as u64;
+    let state = read(&files.state, 2 * (value_bytes + header_bytes))?;
     let meta = meta(&files.state, &state)?;
     check(&files.state, &meta, files.step, identity)?;
 
@@ -42,7 +46,7 @@ pub fn restore(
         .collect();
     fill(&files.state, &state, &wanted)?;
 
-    let weights = read(&files.weights, value_bytes + HEADER_BYTES)?;
+    let weights = read(&files.weights, value_bytes + header_bytes)?;
     let wanted: Vec<_> = network.params.entries().iter().map(|e| (e.name.clone(), &e.tensor)).collect();
     fill(&files.weights, &weights, &wanted)?;
     network.optimizer.resume(meta.step);
@@ -99,12 +103,17 @@ fn fill(path: &Path, bytes: &[u8], wanted: &[(String, &Tensor)]) -> Result<(), T
     for (name, tensor) in wanted {
         let found = file.tensor(name).map_err(|error| fault(path, error))?;
         let shape: Vec<i64> = found.shape().iter().map(|&d| i64::try_from(d).unwrap_or(-1)).collect();
-        if found.dtype() != Dtype::F32 || shape != tensor.size() {
-            let problem =
-                format!("{name} is {} {:?} instead of F32 {:?}", found.dtype(), found.shape(), tensor.size());
+        let wanted = dtype(tensor.kind()).unwrap_or(Dtype::F32);
+        if found.dtype() != wanted || shape != tensor.size() {
+            let problem = format!(
+                "{name} is {} {:?} instead of {wanted} {:?}",
+                found.dtype(),
+                found.shape(),
+                tensor.size()
+            );
             return Err(fault(path, problem));
         }
-        let values = Tensor::f_from_data_size(found.data(), &shape, Kind::Float)?;
+        let values = Tensor::f_from_data_size(found.data(), &shape, tensor.kind())?;
         // Into the same memory: the model, the optimizer and their layouts stay what they are.
         tensor.shallow_clone().f_copy_(&values)?;
     }

@@ -9,9 +9,11 @@ pub mod layers;
 pub mod logistic;
 pub mod mlp;
 pub mod softmax;
+pub mod torchscript;
 
 use crate::{error::TrainError, params::Params};
 use spotsweep_proto::train::{ModelConfig, Precision};
+use std::path::Path;
 use tch::{Kind, Reduction, Tensor};
 
 /// Whether a forward pass belongs to training: dropout drops and batch norm measures only then.
@@ -75,14 +77,16 @@ pub trait Model {
     fn draws(&self) -> bool;
 }
 
-/// Makes the model that `config` describes and enters its parameters into `params`.
+/// Makes the model that `config` describes and enters its parameters into `params`. Where it is a module, `module` is its file.
 ///
 /// # Errors
-/// [`TrainError::Config`] when the model does not fit the data, [`TrainError::Torch`] when memory runs out.
+/// [`TrainError::Config`] when the model does not fit the data, [`TrainError::Torch`] when memory runs out; for a module as
+/// [`torchscript::TorchScript::load`].
 pub fn build(
     config: &ModelConfig,
     shape: Shape,
     precision: Precision,
+    module: Option<&Path>,
     params: &mut Params,
 ) -> Result<Box<dyn Model>, TrainError> {
     Ok(match config {
@@ -108,6 +112,9 @@ pub fn build(
                 batch_norm: *batch_norm,
             };
             Box::new(cnn::Cnn::new(knobs, shape, precision, params)?)
+        }
+        ModelConfig::TorchScript { module: named } => {
+            Box::new(torchscript::TorchScript::load(named, module, shape, params)?)
         }
     })
 }

@@ -172,7 +172,8 @@ impl Session<'_> {
             return Ok(());
         }
         if std::mem::replace(&mut self.is_touched, true) {
-            self.network = Network::new(&self.config, self.data.shape, self.device)?;
+            self.network =
+                Network::new(&self.config, self.data.shape, self.device, self.job.module.as_deref())?;
         }
         match &self.job.resume {
             Some(files) => {

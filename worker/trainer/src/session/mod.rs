@@ -148,7 +148,7 @@ impl<'a> Session<'a> {
                 Length::Steps(steps) => steps,
             },
         };
-        let network = Network::new(&config, data.shape, device)?;
+        let network = Network::new(&config, data.shape, device, job.module.as_deref())?;
         let now = Instant::now();
         Ok(Self {
             job,

@@ -19,7 +19,7 @@ use spotsweep_trainer::{
 use std::{
     cell::RefCell,
     collections::BTreeMap,
-    io,
+    fs, io,
     path::Path,
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -80,6 +80,7 @@ pub fn job(params: &Value, steps: u64, scratch: &Path) -> Job {
         params,
         device: DeviceName::new("cpu").unwrap(),
         data_dir: None,
+        module: None,
         scratch_dir: scratch.to_owned(),
         checkpoint: CheckpointPolicy { every: Every::Steps(1_000_000), keep_last: 1 },
         resume: None,
@@ -120,6 +121,31 @@ pub fn checkpoints(lines: &[FromTrainer]) -> Vec<(CheckpointFiles, bool)> {
             _ => None,
         })
         .collect()
+}
+
+/// Runs `job` with a stop behind each of `stops`, each time going on from the checkpoint in a fresh session.
+pub fn interrupted(job: &Job, stops: impl IntoIterator<Item = u64>) -> Vec<FromTrainer> {
+    let mut job = job.clone();
+    let mut all = Vec::new();
+    for stop in stops {
+        let scratch = job.scratch_dir.join(format!("attempt-{stop}"));
+        fs::create_dir_all(&scratch).unwrap();
+        let attempt = Job { scratch_dir: scratch, ..job.clone() };
+        let lines = run(&attempt, [(stop, Command::Stop { checkpoint: true })]);
+        assert_eq!(lines.last(), Some(&FromTrainer::Stopped { epoch: job.epoch, step: stop }));
+        job.resume = Some(checkpoints(&lines).pop().unwrap().0);
+        job.epoch = Epoch(job.epoch.0 + 1);
+        all.extend(lines);
+    }
+    all.extend(run(&job, []));
+    all
+}
+
+/// The files of the last checkpoint, which is of step `step`: parameters and buffers, then moments.
+pub fn last(lines: &[FromTrainer], step: u64) -> (Vec<u8>, Vec<u8>) {
+    let (files, last) = checkpoints(lines).pop().unwrap();
+    assert!(last && files.step == step);
+    (fs::read(files.weights).unwrap(), fs::read(files.state).unwrap())
 }
 
 /// How a finished job ended, timings left out.
