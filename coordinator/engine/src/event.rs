@@ -17,7 +17,7 @@ use spotsweep_proto::{
 /// Version of the journal's encoding of [`Event`] and of the snapshot's encoding of the state.
 ///
 /// Sweeps stand in it as JSON ([`crate::spec_json`]), so that a sweep file may learn new keys without another version.
-pub const FORMAT_VERSION: u32 = 4;
+pub const FORMAT_VERSION: u32 = 5;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
