@@ -358,15 +358,9 @@ impl Runner {
             Ok(prepared) => prepared,
             Err(Failure { kind, message }) => return End::Healthy(failed(first_step, kind, &message)),
         };
-        let job = program::Job {
-            attempt,
-            section,
-            folder,
-            scratch: &scratch,
-            store,
-            resume,
-            settings: &self.settings,
-        };
+        let settings = Arc::clone(&self.settings);
+        let job =
+            program::Job { attempt, section, folder, scratch: &scratch, store, resume, settings: &settings };
         let cannot = |Failure { kind, message }| End::Healthy(failed(first_step, kind, &message));
         if let Err(failure) = job.prepare().await {
             return cannot(failure);
@@ -376,8 +370,7 @@ impl Runner {
         }
         let rank = match place {
             Some(place) => {
-                let settings = &self.settings.gang;
-                match rank::meet(lease, &place, settings, &mut self.commands, &self.events).await {
+                match rank::meet(lease, &place, &settings.gang, &mut self.commands, &self.events).await {
                     Ok(Meeting::Met(rank)) => Some((rank, place)),
                     Ok(Meeting::Stopped(how)) => return unbegun(how, first_step),
                     Ok(Meeting::Missed) => {

@@ -24,12 +24,13 @@ use spotsweep_proto::{
     ids::{DeviceName, Epoch, Incarnation, MetricName, SweepName, WorkerName},
     line::FailureKind,
     metric::{Goal, Objective},
+    program::{MetricsFrom, ProgramLimits, ProgramSection},
     spec::{
         CheckpointPolicy, DeviceRequest, Every, Method, Resources, RetryPolicy, SweepSpec, TrainSection,
         Workers, space::Space,
     },
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const GIB: u64 = 1 << 30;
 
@@ -65,6 +66,20 @@ pub(crate) fn spec(trials: u32) -> SweepSpec {
         priority: 0,
         program: None,
         sinks: Vec::new(),
+    }
+}
+
+/// A program that does nothing.
+pub(crate) fn program() -> ProgramSection {
+    ProgramSection {
+        program: None,
+        command: vec!["true".to_owned()],
+        groups: BTreeSet::new(),
+        code: None,
+        metrics: MetricsFrom::Reports,
+        compat: None,
+        environment: BTreeMap::new(),
+        limits: ProgramLimits::default(),
     }
 }
 
