@@ -13,7 +13,7 @@ mod retained;
 
 use crate::{
     Action, Config, Engine, Event, Refusal, Reply, RequestId, SessionId, SweepId, Time, TrialRef, TrialView,
-    action::{Grant, Record, RevokeReason, TrialState},
+    action::{AttemptEnd, Grant, Record, RevokeReason, TrialState},
     event::{
         CheckpointRef, Command, Device, DeviceKind, HeldLease, Hello, Machine, Report, ReportBatch,
         ReportBody, Target,
@@ -305,6 +305,15 @@ impl World {
 
     fn released(&mut self, session: SessionId, lease: Held, step: u64) {
         self.report(session, lease, ReportBody::Released { step, seconds: 1.0 });
+    }
+
+    /// How attempts ended.
+    fn ends(&self) -> Vec<AttemptEnd> {
+        let ends = self.records.iter().filter_map(|record| match record {
+            Record::AttemptEnded { end, .. } => Some(end.clone()),
+            _ => None,
+        });
+        ends.collect()
     }
 
     fn trial(&self, trial: TrialRef) -> TrialView {

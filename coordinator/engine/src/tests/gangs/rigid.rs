@@ -1,7 +1,6 @@
 //! Gangs of programs: all ranks begin and end together, and what one of them does is never half of a result.
 
 use super::*;
-use crate::action::AttemptEnd;
 
 /// A sweep whose trials are programs on so many workers each.
 fn programs(trials: u32, workers: u32) -> SweepSpec {
@@ -38,15 +37,6 @@ impl World {
 
     fn told_to_stop(&self) -> usize {
         self.revoked().iter().filter(|(_, reason)| *reason == RevokeReason::Moved).count()
-    }
-
-    /// How attempts ended.
-    fn ends(&self) -> Vec<AttemptEnd> {
-        let ends = self.records.iter().filter_map(|record| match record {
-            Record::AttemptEnded { end, .. } => Some(end.clone()),
-            _ => None,
-        });
-        ends.collect()
     }
 }
 
@@ -149,7 +139,7 @@ fn a_failure_that_would_repeat_itself_is_believed_whatever_else_happens() {
 }
 
 #[test]
-fn a_notice_on_one_rank_stops_all_and_is_what_the_attempt_ended_with() {
+fn a_notice_on_one_rank_stops_all_and_is_how_the_attempt_ends() {
     let (mut world, [a, b, c], lease) = three();
     world.progress(a, lease, 20, 0.5);
     let notice = Notice::new(NoticeSource::Aws, NoticeKind::Terminate, Some(120.0));
