@@ -382,6 +382,21 @@ mod tests {
     }
 
     #[test]
+    fn of_ranks_other_than_the_first_only_the_end_counts() {
+        let mut tale = Tale::new(Epoch(1), 0).of_rank(Some(2));
+        for step in 1..9 {
+            let report = json!({"type": "report", "step": step, "metrics": {"loss": 1}});
+            assert_eq!(hear(&mut tale, &report), Heard::Nothing);
+            let saved = json!({"type": "checkpoint", "step": step, "dir": "a"});
+            assert_eq!(hear(&mut tale, &saved), Heard::Nothing);
+        }
+        let warnings = tale.take_warnings();
+        assert!(warnings.len() == 1 && warnings[0].contains("rank 2"), "{warnings:?}");
+        assert_eq!(hear(&mut tale, &json!({"type": "done"})), Heard::End(Told::Done));
+        assert!(tale.is_of_other_rank() && !Tale::new(Epoch(1), 0).of_rank(None).is_of_other_rank());
+    }
+
+    #[test]
     fn garbage_is_forgiven_up_to_a_limit() {
         let mut tale = Tale::new(Epoch(1), 0);
         for number in 1..GARBAGE_LINES {
