@@ -86,9 +86,11 @@ limits: {{grace_s: 5}}
 
     /// Indices of the agents of the first trial's ranks.
     fn agents_by_rank(&self) -> Vec<usize> {
-        let text = self.explained();
-        let (_, names) = text.split_once("trains on ").unwrap_or_else(|| panic!("{text}"));
-        let (names, _) = names.split_once(" (make-up").unwrap_or_else(|| panic!("{text}"));
+        let names = wait::until("all ranks have begun", || {
+            let text = self.explained();
+            let (names, _) = text.split_once("trains on ")?.1.split_once(" (make-up")?;
+            Some(names.to_owned())
+        });
         names.split(", ").map(|name| name.trim_start_matches("agent-").parse().unwrap()).collect()
     }
 
