@@ -11,12 +11,12 @@ use crate::{
     },
     http::{self, HttpAddress, api::Api},
     logs::Logs,
-    objects::Objects,
+    objects::{CODE_LOOK_EVERY, Objects},
     queries::{Queries, board::Boards},
     sinks::{self, Places},
     store::{self, DATABASE_FILE, FolderLock, History, OBJECTS_FOLDER, OpenReport, StoreOptions},
 };
-use spotsweep_engine::Config;
+use spotsweep_engine::{Config, views::SweepView};
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -27,6 +27,7 @@ use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
+    time::MissedTickBehavior,
 };
 
 /// Seconds between two ticks of the engine.
@@ -162,6 +163,7 @@ impl Coordinator {
                 objects.delete(&digests).await;
             }
         });
+        let collecting = tokio::spawn(collect_code(self.objects, self.handle.clone()));
         let driver = spawn_driver(self.driver).map_err(|error| Problem::internal(&error))?;
         let handle = self.handle;
         Ok(Running {
@@ -175,10 +177,33 @@ impl Coordinator {
             page_services,
             sinks,
             sinks_end,
+            collecting,
             stop,
             page_stop,
             _lock: self.lock,
         })
+    }
+}
+
+/// Deletes code that no sweep refers to, now and then, as long as the driver answers.
+async fn collect_code(objects: Objects, handle: Handle) {
+    let mut looks = tokio::time::interval(CODE_LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        let code_of = |sweep: SweepView| sweep.spec.program.as_ref()?.code;
+        let refers = async {
+            let (needed, _) =
+                handle.query(move |engine| engine.sweeps().filter_map(code_of).collect::<Vec<_>>()).await?;
+            Ok::<_, Problem>(needed)
+        };
+        match objects.collect_code(refers).await {
+            Ok(0) => {}
+            Ok(deleted) => tracing::info!(deleted, "code that no sweep refers to is deleted"),
+            Err(problem) => {
+                tracing::debug!(%problem, "code that no sweep refers to is left for the next time")
+            }
+        }
     }
 }
 
@@ -209,6 +234,7 @@ pub struct Running {
     page_services: JoinHandle<()>,
     sinks: JoinHandle<()>,
     sinks_end: watch::Sender<bool>,
+    collecting: JoinHandle<()>,
     stop: oneshot::Sender<()>,
     page_stop: oneshot::Sender<()>,
     _lock: FolderLock,
@@ -235,6 +261,7 @@ impl Running {
             }
         };
         self.sinks.abort();
+        self.collecting.abort();
         // The streams of agents and watchers have ended with the driver; other calls may take a moment.
         let _gone = self.stop.send(());
         let _gone = self.page_stop.send(());

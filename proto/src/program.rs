@@ -38,6 +38,31 @@ pub mod variable {
     pub const TRIAL: &str = "SPOTSWEEP_TRIAL";
     /// The lease's epoch, which stands in the environment of all that the program starts, so that nothing is left behind.
     pub const ATTEMPT: &str = "SPOTSWEEP_ATTEMPT";
+
+    // Where several workers train one trial, each rank finds these besides, as `torchrun` sets them
+    // (PyTorch, "torchrun (Elastic Launch)", Environment Variables).
+
+    /// Address at which the other ranks reach rank 0.
+    pub const MASTER_ADDR: &str = "MASTER_ADDR";
+    /// Port that was free at that address a moment ago, on which rank 0 listens.
+    pub const MASTER_PORT: &str = "MASTER_PORT";
+    /// This rank, from 0.
+    pub const RANK: &str = "RANK";
+    /// How many ranks there are.
+    pub const WORLD_SIZE: &str = "WORLD_SIZE";
+    /// This rank among those of its agent and device, which it has for itself: 0.
+    pub const LOCAL_RANK: &str = "LOCAL_RANK";
+    /// How many those are: 1.
+    pub const LOCAL_WORLD_SIZE: &str = "LOCAL_WORLD_SIZE";
+    /// Number of this rank's agent among those of the trial: its rank.
+    pub const GROUP_RANK: &str = "GROUP_RANK";
+}
+
+/// Whether the agent sets a variable of this name where several workers train one trial.
+#[must_use]
+pub fn is_of_ranks(name: &str) -> bool {
+    use variable::{GROUP_RANK, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT, RANK, WORLD_SIZE};
+    [MASTER_ADDR, MASTER_PORT, RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, GROUP_RANK].contains(&name)
 }
 
 /// Seconds from SIGTERM to SIGKILL where the sweep says nothing and no notice leaves less.

@@ -60,6 +60,18 @@ pub struct GangNews {
     pub shard_us: Option<NonZeroU64>,
 }
 
+impl GangNews {
+    /// The worker has all that it needs to get a rank.
+    pub(crate) fn ready(step: u64) -> Self {
+        Self { ready: true, ..Self::formed(Generation(0), step) }
+    }
+
+    /// All ranks of a make-up have begun.
+    pub(crate) fn formed(generation: Generation, step: u64) -> Self {
+        Self { generation, step, over: None, broken: None, ready: false, shard_us: None }
+    }
+}
+
 /// A question of this worker's rank to the rendezvous store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreQuestion {

@@ -14,6 +14,7 @@ mod lines;
 mod output;
 mod pattern;
 mod process;
+pub(crate) mod rank;
 mod tale;
 mod tensorboard;
 
@@ -24,12 +25,14 @@ pub use kin::become_reaper;
 use crate::{
     attempt::{Attempt, Failure},
     checkpoints::CheckpointStore,
+    gang::{GangNews, GangPlace},
     interval::Interval,
     scratch::Scratch,
-    trainer::{Carrier as _, Course, End, ProcessSettings, RunnerCommand, TrainerEvent},
+    trainer::{Carrier as _, Course, End, Gang, ProcessSettings, RunnerCommand, TrainerEvent},
 };
 use home::Home;
 use process::Program;
+use rank::Rank;
 use spotsweep_proto::{
     line::CheckpointFiles,
     program::ProgramSection,
@@ -57,23 +60,29 @@ pub(crate) struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Starts the program.
-    async fn start(&self) -> Result<Program, Failure> {
-        if let Some(code) = self.section.code {
-            code::unpack(&self.store, code, self.scratch, self.folder.join("work")).await?;
+    /// Makes everything ready that needs other machines.
+    pub(crate) async fn prepare(&self) -> Result<(), Failure> {
+        match self.section.code {
+            Some(code) => code::unpack(&self.store, code, self.scratch, self.folder.join("work")).await,
+            None => Ok(()),
         }
-        let mut home = Home::make(self.folder, self.attempt, self.section, self.resume.as_ref())?;
-        home.put_python(self.scratch.path(), self.section)?;
-        Program::start(home, self.attempt, self.section)
     }
 
-    /// Carries it out to its end. `Err`: it could not be started.
+    /// Starts the program.
+    fn start(&self, rank: Option<&Rank>) -> Result<Program, Failure> {
+        let mut home = Home::make(self.folder, self.attempt, self.section, self.resume.as_ref(), rank)?;
+        home.put_python(self.scratch.path(), self.section)?;
+        Program::start(home, self.attempt, self.section, rank)
+    }
+
+    /// Carries it out to its end, as one of several where it has a rank. `Err`: it could not be started.
     pub(crate) async fn run(
         self,
+        rank: Option<(Rank, GangPlace)>,
         commands: &mut mpsc::UnboundedReceiver<RunnerCommand>,
         events: &mpsc::Sender<TrainerEvent>,
     ) -> Result<End, Failure> {
-        let program = self.start().await?;
+        let program = self.start(rank.as_ref().map(|(rank, _)| rank))?;
         let (attempt, lease) = (self.attempt, self.attempt.lease);
         tracing::info!(trial = %attempt.trial(), epoch = %lease.epoch, attempt = attempt.number, step = attempt.first_step(), device = %attempt.device, "a program begins");
         let policy = asked_of_program(attempt.sweep.checkpoint);
@@ -84,6 +93,16 @@ impl Job<'_> {
             Course::new(lease, attempt.first_step(), self.folder, self.store, trial, None, self.settings)
                 .patient(grace.min(SILENCE) + END_LIMIT, SILENCE)
                 .checkpointed_at(interval);
+        let course = match rank {
+            Some((rank, place)) => {
+                let news = GangNews::formed(place.generation, attempt.first_step());
+                // An error means that the agent lets go, which the course hears as well.
+                let _sent = events.send(TrainerEvent::Gang(lease, news)).await;
+                let timeout = self.settings.gang.timeout;
+                course.as_rank_of_programs(Gang::new(place, rank.address, timeout))
+            }
+            None => course,
+        };
         let (end, program) = course.run(program, commands, events).await;
         if let Some(program) = program {
             program.end(true).await;

@@ -38,7 +38,8 @@ pub(crate) use child::Death;
 pub(crate) use course::{Course, End};
 pub(crate) use memory::OomWatch;
 pub(crate) use pipe::PipeError;
-pub(crate) use process::{ProcessSettings, RunnerCommand};
+pub(crate) use process::{GangSettings, ProcessSettings, RunnerCommand};
+pub(crate) use rank::Gang;
 pub(crate) use stderr::{LastLines, failure_text};
 
 /// What can train here, and with what.

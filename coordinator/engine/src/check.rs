@@ -146,7 +146,11 @@ fn check_gangs(state: &State) -> Result<(), Violation> {
         let distinct: BTreeSet<&WorkerId> = workers.iter().collect();
         ensure(distinct.len() == workers.len(), "a worker has one seat in a gang", show)?;
         let bounds = state.workers_of(*trial_ref);
-        let (min, max) = (bounds.min as usize, bounds.max as usize);
+        let (mut min, max) = (bounds.min as usize, bounds.max as usize);
+        if state.is_rigid(*trial_ref) && gang.has_begun() {
+            // Ranks end one after the other, and none comes in their place.
+            min = 1;
+        }
         ensure((min..=max).contains(&gang.size()), "a gang holds all that it needs or nothing", show)?;
         let trains = matches!(gang.phase, Phase::Forming | Phase::Formed);
         ensure(!trains || gang.ranks.len() >= min, "no gang trains with fewer than its least number", show)?;

@@ -265,6 +265,7 @@ impl State {
             joining: names(&gang.joining),
             leaving: names(&gang.leaving),
             stands: match gang.phase {
+                Phase::Broken if gang.is_stopping() => "stops what is left",
                 Phase::Gathering | Phase::Forming => "connects",
                 Phase::Formed => "trains",
                 Phase::Broken => "lost a worker: looks who is left",

@@ -12,11 +12,14 @@
 //! So its reports count only once a rank that was there before has said that the make-up formed: it said so behind its own
 //! reports. Until then the newcomer's own word is worth nothing, and if all who were there before are lost, so is the
 //! state; the trial goes on from its checkpoint.
+//!
+//! Gangs of programs never change: what is different about them is [`rigid`]'s.
 
 mod growth;
 mod leaving;
 mod make_up;
 mod news;
+mod rigid;
 
 use crate::{
     config::Config,
@@ -53,6 +56,8 @@ pub(crate) struct Gang {
     agreed: bool,
     /// Which shards each rank of this make-up carries.
     shares: Shares,
+    /// Why all of it is being stopped; only of a rigid one.
+    cause: Option<rigid::Cause>,
 }
 
 /// A worker's part in a gang.
@@ -108,6 +113,7 @@ impl Gang {
             fresh: true,
             agreed: false,
             shares: Shares::even(1, 1),
+            cause: None,
         }
     }
 
@@ -136,6 +142,9 @@ impl Gang {
 
     /// When time alone changes something about it.
     pub(crate) fn due(&self, config: &Config) -> Option<Time> {
+        if self.is_stopping() {
+            return None;
+        }
         match self.phase {
             Phase::Gathering => Some(self.since.after_s(config.gang_gather_s)),
             Phase::Formed => Some(self.since.after_s(config.gang_settle_s)),

@@ -120,6 +120,9 @@ impl State {
                 if !self.is_complete(trial_ref, batch.worker) {
                     return self.lose_seat(trial_ref, batch.worker, AttemptEnd::Released, Some(seconds), out);
                 }
+                if self.is_rigid(trial_ref) && !self.rank_done(trial_ref, batch.worker, seconds, out) {
+                    return;
+                }
                 self.promote(trial_ref, batch.worker);
                 self.finish(batch, trial_ref, step, &metrics, weights_digest, seconds, out);
             }

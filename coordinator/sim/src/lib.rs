@@ -24,6 +24,8 @@ pub struct Scenario {
     pub trials: u32,
     /// Trials of a second sweep, each trained by several agents; how many, the seed says.
     pub gang_trials: u32,
+    /// What gangs train are programs, each on a number of agents that never changes.
+    pub programs: bool,
     /// Trials of single agents never run out: `trials` are more than the run can take, and it ends with those of gangs.
     pub endless: bool,
     /// Agents, each with one CPU.
@@ -41,6 +43,7 @@ impl Default for Scenario {
         Self {
             trials: 12,
             gang_trials: 0,
+            programs: false,
             endless: false,
             agents: 4,
             storm_s: 60.0,
@@ -55,6 +58,12 @@ impl Scenario {
     #[must_use]
     pub fn with_gangs() -> Self {
         Self { gang_trials: 4, ..Self::default() }
+    }
+
+    /// The usual one, and programs on several agents each beside trials of single agents.
+    #[must_use]
+    pub fn with_programs() -> Self {
+        Self { programs: true, ..Self::with_gangs() }
     }
 
     /// Trials of gangs beside trials of single agents that never run out.

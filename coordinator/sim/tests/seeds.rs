@@ -76,6 +76,11 @@ fn gangs_keep_the_promises_beside_single_workers() {
 }
 
 #[test]
+fn programs_on_several_workers_keep_the_promises() {
+    storm_over(&Scenario::with_programs(), seeds(2000));
+}
+
+#[test]
 fn gangs_are_not_starved_by_trials_of_single_workers_that_never_run_out() {
     let outcomes = run_all(seeds(300), &Scenario::with_endless_others());
     let outcomes = outcomes.unwrap_or_else(|broken| panic!("{broken}"));
@@ -90,7 +95,7 @@ fn a_sweep_of_50_trials_on_20_agents_keeps_the_promises() {
 
 #[test]
 fn a_seed_replays_exactly() {
-    for scenario in [Scenario::default(), Scenario::with_gangs()] {
+    for scenario in [Scenario::default(), Scenario::with_gangs(), Scenario::with_programs()] {
         for seed in 0..20 {
             assert_eq!(run(seed, &scenario), run(seed, &scenario));
         }

@@ -142,6 +142,10 @@ impl Control for ControlService {
         let spec = parsed.map_err(|error| Problem::internal(&error))?;
         let mut spec = spec.map_err(|wrong| Problem::new(Code::BadSweepFile, wrong.to_string()))?;
         let code = code.map(|code| code::read(&code)).transpose()?;
+        let _held = match &self.objects {
+            Some(objects) => Some(objects.hold_code().await),
+            None => None,
+        };
         code::attach(&mut spec, asks, code, self.objects.as_ref()).await?;
         modules::attach(&mut spec, modules, self.objects.as_ref()).await?;
         let trials = u64::from(spec.trials());

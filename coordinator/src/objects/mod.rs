@@ -5,6 +5,7 @@
 //! the BLAKE3 of their content (`spotsweep_proto::checkpoint`).
 
 mod code;
+mod unclaimed;
 
 use crate::error::{Code, Problem};
 use bytes::Bytes;
@@ -21,6 +22,7 @@ use std::{
     time::Duration,
 };
 use tokio::io::AsyncWriteExt as _;
+pub use unclaimed::{CODE_LOOK_EVERY, CODE_UNCLAIMED, HeldCode};
 
 /// Tries to delete an object before it is left behind.
 const DELETE_TRIES: u32 = 5;
@@ -105,6 +107,8 @@ impl From<ObjectError> for Problem {
 pub struct Objects {
     store: Arc<LocalFileSystem>,
     root: PathBuf,
+    /// Held by who is about to refer to code, and alone by who deletes it.
+    code: Arc<tokio::sync::RwLock<()>>,
 }
 
 impl Objects {
@@ -119,7 +123,7 @@ impl Objects {
         let store = LocalFileSystem::new_with_prefix(&root)
             .map_err(|source| write(std::io::Error::other(source)))?
             .with_fsync(true);
-        Ok(Self { store: Arc::new(store), root })
+        Ok(Self { store: Arc::new(store), root, code: Arc::default() })
     }
 
     /// Where agents find it, for instance `file:///var/lib/spotsweep/objects`.

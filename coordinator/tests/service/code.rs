@@ -1,11 +1,13 @@
 //! Code is there before the sweep that needs it, whole, and once.
 
 use crate::place::{Place, submission};
-use spotsweep_coordinator::{Code, Problem, store::StoreOptions};
+use spotsweep_coordinator::{Code, Problem, objects::CODE_UNCLAIMED, store::StoreOptions};
 use spotsweep_proto::{digest::Digest, program, spec::SweepSpec};
 use spotsweep_wire::v1::{self, control_client::ControlClient};
 use tonic::{Status, transport::Channel};
 
+/// Longest wait for what happens at once on an idle machine.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 const SWEEP: &str = "name: s\nmethod: grid\nprogram: train.py\ncode: ./src\n";
 
 pub(crate) fn reference(content: &[u8]) -> v1::CodeRef {
@@ -80,4 +82,33 @@ async fn code_that_is_not_what_it_says_is_refused_and_not_kept() {
     assert_eq!(code(&put(&mut client, Some(large), b"bytes").await.unwrap_err()), Code::TooLarge);
     let request = v1::SubmitRequest { code: Some(reference(b"other")), ..submission(SWEEP, 1) };
     assert_eq!(code(&client.submit(request).await.unwrap_err()), Code::NoCode);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn code_that_was_put_and_never_claimed_is_deleted_after_a_while() {
+    let mut place = Place::start().await;
+    let mut client = place.client().await;
+    let contents: [&[u8]; 3] = [b"claimed", b"given up", b"just put"];
+    let files = contents.map(|content| {
+        let code = program::Code { digest: Digest::of(content), bytes: content.len() as u64 };
+        place.dir().join("objects").join(code.path())
+    });
+    for content in contents {
+        assert!(put(&mut client, Some(reference(content)), content).await.unwrap());
+    }
+    let request = v1::SubmitRequest { code: Some(reference(contents[0])), ..submission(SWEEP, 1) };
+    client.submit(request).await.unwrap();
+    place.shut_down().await;
+    for file in &files[..2] {
+        let file = std::fs::File::options().write(true).open(file).unwrap();
+        file.set_modified(std::time::SystemTime::now() - 2 * CODE_UNCLAIMED).unwrap();
+    }
+    place.restart(StoreOptions::default()).await;
+    let gone = async {
+        while files[1].exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.unwrap();
+    assert!(files[0].exists() && files[2].exists());
 }

@@ -3,7 +3,7 @@
 //! against the catalogue: what parameters mean is the program's affair.
 
 use super::{
-    SweepSpec,
+    SweepSpec, Workers,
     diagnostic::{Report, Span},
     parameters::ParameterPlace,
     section::{Section, quoted},
@@ -16,7 +16,7 @@ use crate::{
     metric::Objective,
     program::{
         COMMAND_PART_BYTES, COMMAND_PARTS, Compat, DEFAULT_COMMAND, GRACE_S, MetricsFrom, OUTPUT_BYTES,
-        ProgramLimits, ProgramSection, check_part, compile_pattern,
+        ProgramLimits, ProgramSection, check_part, compile_pattern, is_of_ranks,
     },
     value::ParamValue,
 };
@@ -111,11 +111,18 @@ pub(super) fn contradictions(
             report.error_hint(entry.key_span, message, hint);
         }
     }
-    if spec.resources.workers.is_gang()
-        && let Some(node) = resources
-    {
-        let message = "a program on several workers at once is not supported yet";
-        report.error_hint(node.span, message, "remove workers: every trial runs on one worker");
+    if let Some(node) = resources.filter(|_| spec.resources.workers.is_gang()) {
+        let Workers { min, max } = spec.resources.workers;
+        if min != max {
+            let message = format!(
+                "a program cannot change with how many others it trains, so {min} to {max} workers make no sense"
+            );
+            report.error_hint(node.span, message, format!("write `workers: {max}`"));
+        }
+        for name in program.environment.keys().filter(|name| is_of_ranks(name)) {
+            let message = format!("{name} is set by the agent where several workers train one trial");
+            report.error_hint(node.span, message, "remove it from env");
+        }
     }
     for (parameter, place) in spec.space.0.iter().zip(places) {
         let name = parameter.name.as_str();

@@ -7,7 +7,7 @@
 //! to-agent, from-agent, job.json, params.json, args.json, output
 //! ```
 
-use super::checkpoint;
+use super::{checkpoint, rank::Rank};
 use crate::{
     attempt::{Attempt, Failure},
     interval,
@@ -74,6 +74,7 @@ impl Home {
         attempt: &Attempt,
         section: &ProgramSection,
         resume: Option<&CheckpointFiles>,
+        rank: Option<&Rank>,
     ) -> Result<Self, Failure> {
         let internal = |message: String| Failure { kind: FailureKind::Internal, message };
         let flat: Map<String, Value> = serde_json::from_str(&attempt.params_json).map_err(|error| {
@@ -107,7 +108,10 @@ impl Home {
         };
         let parameters = nested(&assignment, &section.groups);
         let params_file = write("params.json", Value::Object(parameters).to_string().as_bytes())?;
-        let job = job(attempt, flat, resumed.as_ref());
+        let mut job = job(attempt, flat, resumed.as_ref());
+        if let Some(rank) = rank {
+            (job["rank"], job["world_size"]) = (rank.rank.into(), rank.ranks.into());
+        }
         let job_file = write("job.json", job.to_string().as_bytes())?;
         let args_file = if section.command.iter().any(|part| part == "${args_json_file}") {
             write("args.json", args_json(&assignment, &section.groups).as_bytes())?
@@ -116,6 +120,8 @@ impl Home {
         };
         home.environment =
             home.environment(attempt, section, job_file, params_file, resumed.map(|(_, to)| to));
+        let of_rank = rank.map(Rank::environment).into_iter().flatten();
+        home.environment.extend(of_rank.map(|(name, value)| (name.into(), value.into())));
         let variable = |name: &str| {
             let own = home
                 .environment

@@ -14,6 +14,7 @@ use super::{
     lines::{self, FromProgram, Piece},
     output::Output,
     pattern::{Found, Pattern},
+    rank::Rank,
     tale::{Heard, Tale, Told},
     tensorboard::{ByStep, EventFiles},
 };
@@ -109,20 +110,27 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Starts the program.
-    pub(crate) fn start(home: Home, attempt: &Attempt, section: &ProgramSection) -> Result<Self, Failure> {
+    /// Starts the program. Of several ranks only the first is listened to beyond how it ends.
+    pub(crate) fn start(
+        home: Home,
+        attempt: &Attempt,
+        section: &ProgramSection,
+        rank: Option<&Rank>,
+    ) -> Result<Self, Failure> {
+        let other_rank = rank.filter(|rank| !rank.is_first()).map(|rank| rank.rank);
         let storage = |what: &str, error: io::Error| Failure {
             kind: FailureKind::Storage,
             message: format!("{what}: {error}"),
         };
-        let pattern = match &section.metrics {
+        let metrics = if other_rank.is_some() { &MetricsFrom::Reports } else { &section.metrics };
+        let pattern = match metrics {
             MetricsFrom::Stdout { pattern } => Some(Pattern::new(pattern).map_err(|error| Failure {
                 kind: FailureKind::Config,
                 message: format!("the pattern of `metrics` cannot be used: {error}"),
             })?),
             MetricsFrom::Reports | MetricsFrom::Tensorboard { .. } => None,
         };
-        let events = match &section.metrics {
+        let events = match metrics {
             MetricsFrom::Tensorboard { dir } => Some(EventFiles::below(home.work().join(dir))),
             MetricsFrom::Reports | MetricsFrom::Stdout { .. } => None,
         };
@@ -170,7 +178,7 @@ impl Program {
             pending: ByStep::new(),
             added: false,
             counted: attempt.first_step(),
-            tale: Tale::new(attempt.lease.epoch, attempt.first_step()),
+            tale: Tale::new(attempt.lease.epoch, attempt.first_step()).of_rank(other_rank),
             packing: None,
             packed: 0,
             digest: None,

@@ -60,6 +60,8 @@ pub(crate) struct Tale {
     warnings: BTreeMap<String, u64>,
     fresh: Vec<String>,
     untold: u64,
+    /// A rank other than the first, whose results and checkpoints are the first's to tell.
+    other_rank: Option<u32>,
 }
 
 impl Tale {
@@ -78,7 +80,18 @@ impl Tale {
             warnings: BTreeMap::new(),
             fresh: Vec::new(),
             untold: 0,
+            other_rank: None,
         }
+    }
+
+    /// Of this rank of several, which is not the first.
+    pub(crate) fn of_rank(self, other_rank: Option<u32>) -> Self {
+        Self { other_rank, ..self }
+    }
+
+    /// Whether only its end matters.
+    pub(crate) fn is_of_other_rank(&self) -> bool {
+        self.other_rank.is_some()
     }
 
     /// Last step heard of.
@@ -144,6 +157,13 @@ impl Tale {
     }
 
     pub(crate) fn hear(&mut self, line: Line) -> Result<Heard, String> {
+        let tells = matches!(line, Line::Report { .. } | Line::Checkpoint { .. });
+        if let Some(rank) = self.other_rank.filter(|_| tells) {
+            self.warn(format!(
+                "rank {rank} reports or saves, and only rank 0's reports and checkpoints count: they are left out"
+            ));
+            return Ok(Heard::Nothing);
+        }
         Ok(match line {
             Line::Started { step, total_steps } => {
                 step.as_ref().map(step_of).transpose()?;
@@ -359,6 +379,21 @@ mod tests {
         }
         assert_eq!(tale.latest().len(), METRICS_PER_TRIAL);
         assert!(tale.take_warnings().len() <= WARNINGS);
+    }
+
+    #[test]
+    fn of_ranks_other_than_the_first_only_the_end_counts() {
+        let mut tale = Tale::new(Epoch(1), 0).of_rank(Some(2));
+        for step in 1..9 {
+            let report = json!({"type": "report", "step": step, "metrics": {"loss": 1}});
+            assert_eq!(hear(&mut tale, &report), Heard::Nothing);
+            let saved = json!({"type": "checkpoint", "step": step, "dir": "a"});
+            assert_eq!(hear(&mut tale, &saved), Heard::Nothing);
+        }
+        let warnings = tale.take_warnings();
+        assert!(warnings.len() == 1 && warnings[0].contains("rank 2"), "{warnings:?}");
+        assert_eq!(hear(&mut tale, &json!({"type": "done"})), Heard::End(Told::Done));
+        assert!(tale.is_of_other_rank() && !Tale::new(Epoch(1), 0).of_rank(None).is_of_other_rank());
     }
 
     #[test]

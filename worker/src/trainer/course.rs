@@ -84,6 +84,8 @@ pub(crate) struct Course {
     silence: Duration,
     /// The gang of which the trainer is a rank.
     gang: Option<Gang>,
+    /// That is one of programs, which has this name: what the first rank has done counts once the others are done.
+    name: Option<String>,
     /// Fetches added data for the rank.
     supply: Option<Supply>,
     /// The rank's data cannot be had: for that the job ends.
@@ -118,6 +120,7 @@ impl Course {
             grace: settings.grace,
             silence: settings.silence,
             gang: None,
+            name: None,
             supply: None,
             unsupplied: None,
             total_steps: None,
@@ -149,6 +152,16 @@ impl Course {
         self
     }
 
+    /// What is carried out is a program, as one of several ranks.
+    pub(crate) fn as_rank_of_programs(self, gang: Gang) -> Self {
+        Self { name: Some(gang.name()), ..self.in_gang(Some(gang), None) }
+    }
+
+    /// Whether it is done and the ranks beside it may not be.
+    fn awaits_others(&self) -> bool {
+        self.name.is_some() && self.gang.as_ref().is_some_and(Gang::is_first_of_several)
+    }
+
     /// Follows the job to its end; gives the trainer back if it lives.
     pub(crate) async fn run<C: Carrier>(
         mut self,
@@ -158,8 +171,10 @@ impl Course {
     ) -> (End, Option<C>) {
         let mut process = Some(process);
         loop {
+            let is_done = |closing: &mut Closing| matches!(closing.ending, Some(ReportBody::Finished { .. }));
+            let awaits = self.awaits_others();
             if !self.uploads.pending()
-                && let Some(closing) = self.closing.take()
+                && let Some(closing) = self.closing.take_if(|closing| !(awaits && is_done(closing)))
             {
                 return (self.close(closing), process);
             }
@@ -306,7 +321,12 @@ impl Course {
             }
             Said::Done { step, metrics, weights_digest } => {
                 let seconds = self.seconds();
-                let ending = Some(ReportBody::Finished { step, metrics, weights_digest, seconds });
+                let done = ReportBody::Finished { step, metrics, weights_digest, seconds };
+                let ending = match self.stop {
+                    // Without the others, which were stopped too, it may have done anything.
+                    Some((how, _)) if self.awaits_others() => self.released(how),
+                    Some(_) | None => Some(done),
+                };
                 self.closing = Some(Closing { ending, healthy: true });
             }
             Said::Stopped { step } => {
@@ -473,11 +493,17 @@ impl Course {
                 (false, Instant::now() + self.grace)
             }
         };
+        let released = self.awaits_others().then(|| self.released(how));
         if let Some(closing) = &mut self.closing {
             match how {
                 HowToStop::Discard => closing.ending = None,
                 HowToStop::CheckpointBy(_) => self.stop = Some((how, deadline)),
                 HowToStop::Checkpoint => {}
+            }
+            if let Some(released) = released
+                && matches!(closing.ending, Some(ReportBody::Finished { .. }))
+            {
+                closing.ending = released;
             }
             return;
         }
@@ -540,7 +566,10 @@ impl Course {
     }
 
     fn failure(&self, kind: FailureKind, message: &str) -> ReportBody {
-        let message = failure_text(message);
+        let message = match &self.name {
+            Some(name) => failure_text(&format!("{name}: {message}")),
+            None => failure_text(message),
+        };
         tracing::warn!(lease = %self.lease, ?kind, %message, "the attempt failed");
         ReportBody::Failed { step: self.watch.step(), kind, message, seconds: self.seconds() }
     }

@@ -49,6 +49,19 @@ impl Gang {
         self.waiting |= generation == self.place.generation;
     }
 
+    /// Which of how many, for people.
+    pub(crate) fn name(&self) -> String {
+        let ranks = self.place.shares.ranks();
+        self.place
+            .rank
+            .map_or_else(|| format!("one of {ranks} ranks"), |rank| format!("rank {rank} of {ranks}"))
+    }
+
+    /// Whether it is the first, and others are beside it.
+    pub(crate) fn is_first_of_several(&self) -> bool {
+        self.place.rank == Some(0) && self.place.has_peers()
+    }
+
     /// Whether it was told to leave.
     pub(crate) fn leaves(&self) -> bool {
         self.place.rank.is_none()

@@ -14,7 +14,7 @@ use super::{
     supply::Supply,
 };
 use crate::{
-    attempt::{Attempt, CheckpointRef, Failure, LeaseKey, ReportBody},
+    attempt::{Attempt, CheckpointRef, Failure, LeaseKey, ReportBody, TrialRef},
     backoff::Backoff,
     checkpoints::{CheckpointStore, StoreError},
     data::{
@@ -25,12 +25,14 @@ use crate::{
     gang::{GangNews, GangPlace},
     interval::{self, Interval},
     module,
-    program::{self, Guard},
+    program::{
+        self, Guard,
+        rank::{self, Meeting},
+    },
     scratch::Scratch,
 };
 use spotsweep_proto::{
     digest::Digest,
-    gang::Generation,
     ids::{DeviceName, TrialId},
     limits::DEVICES_PER_WORKER,
     line::{CheckpointFiles, FailureKind, FromTrainer, Job, PROTOCOL_VERSION, ToTrainer},
@@ -125,6 +127,8 @@ pub(crate) struct Runner {
     jobs: u64,
     /// Over programs of users, once there was one.
     guard: Option<Guard>,
+    /// The trial for which a port was found taken last, and how often.
+    collisions: Option<(TrialRef, u32)>,
 }
 
 impl Runner {
@@ -151,6 +155,7 @@ impl Runner {
             data_store: None,
             jobs: 0,
             guard: None,
+            collisions: None,
         }
     }
 
@@ -291,19 +296,8 @@ impl Runner {
                 return End::Healthy(failed(first_step, kind, &message));
             }
         };
-        if place.as_ref().is_some_and(|place| place.rank.is_none()) {
-            let news = GangNews {
-                generation: Generation(0),
-                step: first_step,
-                broken: None,
-                ready: true,
-                shard_us: None,
-                over: None,
-            };
-            self.tell(TrainerEvent::Gang(lease, news)).await;
-            if let Some(how) = stopped_before_ranked(&mut self.commands, lease, &mut place).await {
-                return unbegun(how, first_step);
-            }
+        if let Some(end) = self.wait_for_rank(lease, first_step, &mut place).await {
+            return end;
         }
         let Some(mut process) = self.process.take() else { return End::Closed };
         let gang = self.gang(place.as_ref()).await;
@@ -331,6 +325,21 @@ impl Runner {
         end
     }
 
+    /// Where the attempt is to get a rank, says that all is ready for it, and waits; `Some`: it ends before it has begun.
+    async fn wait_for_rank(
+        &mut self,
+        lease: LeaseKey,
+        first_step: u64,
+        place: &mut Option<GangPlace>,
+    ) -> Option<End> {
+        if place.as_ref().is_none_or(|place| place.rank.is_some()) {
+            return None;
+        }
+        self.tell(TrainerEvent::Gang(lease, GangNews::ready(first_step))).await;
+        let stopped = stopped_before_ranked(&mut self.commands, lease, place).await;
+        stopped.map(|how| unbegun(how, first_step))
+    }
+
     /// Carries out an attempt by starting its program.
     async fn carry_out_program(&mut self, attempt: &Attempt, folder: &Path) -> End {
         let (lease, first_step) = (attempt.lease, attempt.first_step());
@@ -342,7 +351,7 @@ impl Runner {
             return End::Healthy(failed(first_step, FailureKind::Crashed, &message));
         }
         let store = opened(&mut self.store, &attempt.store_url);
-        let mut place = None;
+        let mut place = attempt.gang.clone();
         let prepared = tokio::select! {
             prepared = stored_state(attempt, store, &self.ahead, folder) => prepared,
             how = stopped(&mut self.commands, lease, &mut place) => return unbegun(how, first_step),
@@ -351,19 +360,49 @@ impl Runner {
             Ok(prepared) => prepared,
             Err(Failure { kind, message }) => return End::Healthy(failed(first_step, kind, &message)),
         };
-        let job = program::Job {
-            attempt,
-            section,
-            folder,
-            scratch: &scratch,
-            store,
-            resume,
-            settings: &self.settings,
-        };
-        match job.run(&mut self.commands, &self.events).await {
-            Ok(end) => end,
-            Err(Failure { kind, message }) => End::Healthy(failed(first_step, kind, &message)),
+        let settings = Arc::clone(&self.settings);
+        let job =
+            program::Job { attempt, section, folder, scratch: &scratch, store, resume, settings: &settings };
+        let cannot = |Failure { kind, message }| End::Healthy(failed(first_step, kind, &message));
+        if let Err(failure) = job.prepare().await {
+            return cannot(failure);
         }
+        if let Some(end) = self.wait_for_rank(lease, first_step, &mut place).await {
+            return end;
+        }
+        let rank = match place {
+            Some(place) => {
+                match rank::meet(lease, &place, &settings.gang, &mut self.commands, &self.events).await {
+                    Ok(Meeting::Met(rank)) => Some((rank, place)),
+                    Ok(Meeting::Stopped(how)) => return unbegun(how, first_step),
+                    Ok(Meeting::Missed) => {
+                        tracing::warn!(%lease, "nobody says where rank 0 listens: the trial goes back");
+                        return End::Healthy(Some(ReportBody::Released { step: first_step, seconds: 0.0 }));
+                    }
+                    Err(failure) => return cannot(failure),
+                }
+            }
+            None => None,
+        };
+        let listens = rank.as_ref().is_some_and(|(rank, _)| rank.is_first());
+        match job.run(rank, &mut self.commands, &self.events).await {
+            Ok(end) if listens => self.forgive_collision(lease, end),
+            Ok(end) => end,
+            Err(failure) => cannot(failure),
+        }
+    }
+
+    /// That somebody took rank 0's port between its agent's look and its own start is nobody's failure, a few times.
+    fn forgive_collision(&mut self, lease: LeaseKey, end: End) -> End {
+        let (End::Healthy(ending) | End::Broken { ending, started: _ }) = &end else { return end };
+        let Some(ReportBody::Failed { step, kind: _, message, seconds }) = ending else { return end };
+        let before = self.collisions.filter(|(trial, _)| *trial == lease.trial).map_or(0, |(_, count)| count);
+        if !rank::says_port_taken(message) || before >= rank::COLLISIONS {
+            return end;
+        }
+        tracing::warn!(%lease, message, "rank 0 found its port taken: the trial goes back");
+        self.collisions = Some((lease.trial, before + 1));
+        End::Healthy(Some(ReportBody::Released { step: *step, seconds: *seconds }))
     }
 
     fn keep_guard(&mut self, scratch: &Scratch) -> std::io::Result<()> {

@@ -221,6 +221,10 @@ impl State {
         for trial_ref in trials {
             let min = self.workers_of(trial_ref).min as usize;
             let Some(gang) = self.gangs.get(&trial_ref) else { continue };
+            if self.is_fixed(trial_ref) {
+                self.rank_warned(trial_ref, id, out);
+                continue;
+            }
             let others = gang.ranks.iter().filter(|seat| self.interruption_of(seat.worker).is_none()).count();
             let has_rank = gang.ranks.iter().any(|seat| seat.worker == id);
             if has_rank && others >= min.max(1) && gang.phase == Phase::Formed {

@@ -39,6 +39,9 @@ impl State {
         let Some(gang) = self.gangs.get(&trial_ref) else {
             return self.take_back(trial_ref, end, seconds, out);
         };
+        if self.is_fixed(trial_ref) {
+            return self.rank_ends(trial_ref, worker, end, seconds, out);
+        }
         if gang.ranks.iter().chain(&gang.joining).all(|seat| seat.worker == worker) {
             return self.take_back(trial_ref, end, seconds, out);
         }
@@ -134,6 +137,10 @@ impl State {
         seconds: f64,
         out: &mut Out<'_>,
     ) {
+        if self.is_rigid(trial_ref) && self.gangs.contains_key(&trial_ref) {
+            let end = AttemptEnd::Failed { kind, message };
+            return self.rank_ends(trial_ref, worker, end, Some(seconds), out);
+        }
         let alone =
             self.gangs.get(&trial_ref).is_none_or(|gang| gang.seats().all(|seat| seat.worker == worker));
         // A checkpoint that the gang has left behind may be gone: who has the state needs none.

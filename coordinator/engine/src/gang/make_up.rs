@@ -15,6 +15,9 @@ const LOPSIDED: f64 = 0.85;
 impl State {
     /// The one decision about a gang's make-up, made after whatever changed: wait, form a new one, or give up.
     pub(crate) fn settle(&mut self, trial_ref: TrialRef, out: &mut Out<'_>) {
+        if self.is_fixed(trial_ref) {
+            return;
+        }
         let min = self.workers_of(trial_ref).min as usize;
         if self.gangs.get(&trial_ref).is_some_and(|gang| gang.phase == Phase::Broken) {
             self.leave_behind(trial_ref, out);
@@ -28,6 +31,11 @@ impl State {
         let ready = gang.ready();
         let waited_s = out.at.seconds_since(gang.since);
         let forms = match gang.phase {
+            Phase::Gathering if self.is_rigid(trial_ref) => {
+                // One that was warned gives its seat back and is replaced.
+                let stays = |seat: &Seat| seat.answered && self.interruption_of(seat.worker).is_none();
+                gang.joining.iter().all(stays)
+            }
             Phase::Gathering => {
                 ready == gang.joining.len() || (ready >= min && waited_s >= self.config.gang_gather_s)
             }
@@ -99,7 +107,7 @@ impl State {
     /// Makes a new make-up of the ranks that are left and of those that are ready to join.
     pub(super) fn form(&mut self, trial_ref: TrialRef, out: &mut Out<'_>) {
         let min = self.workers_of(trial_ref).min as usize;
-        let shards = self.sweep(trial_ref.sweep).map_or(1, |sweep| sweep.spec.train.shards);
+        let shards = self.shards_of(trial_ref);
         let Some(gang) = self.gangs.get(&trial_ref) else { return };
         let (joins, waits): (Vec<Seat>, Vec<Seat>) = gang.joining.iter().partition(|seat| seat.answered);
         let ranks = gang.ranks.iter().copied().chain(joins.iter().copied());

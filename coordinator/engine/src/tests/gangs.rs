@@ -1,5 +1,7 @@
 //! Several workers and one trial: who gets a seat, when the make-up changes, and that each report counts once.
 
+mod rigid;
+
 use super::*;
 use crate::{action::GangPlace, event::GangNews, explain::Reason};
 use spotsweep_proto::{

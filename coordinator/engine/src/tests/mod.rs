@@ -13,7 +13,7 @@ mod retained;
 
 use crate::{
     Action, Config, Engine, Event, Refusal, Reply, RequestId, SessionId, SweepId, Time, TrialRef, TrialView,
-    action::{Grant, Record, RevokeReason, TrialState},
+    action::{AttemptEnd, Grant, Record, RevokeReason, TrialState},
     event::{
         CheckpointRef, Command, Device, DeviceKind, HeldLease, Hello, Machine, Report, ReportBatch,
         ReportBody, Target,
@@ -24,12 +24,13 @@ use spotsweep_proto::{
     ids::{DeviceName, Epoch, Incarnation, MetricName, SweepName, WorkerName},
     line::FailureKind,
     metric::{Goal, Objective},
+    program::{MetricsFrom, ProgramLimits, ProgramSection},
     spec::{
         CheckpointPolicy, DeviceRequest, Every, Method, Resources, RetryPolicy, SweepSpec, TrainSection,
         Workers, space::Space,
     },
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const GIB: u64 = 1 << 30;
 
@@ -65,6 +66,20 @@ pub(crate) fn spec(trials: u32) -> SweepSpec {
         priority: 0,
         program: None,
         sinks: Vec::new(),
+    }
+}
+
+/// A program that does nothing.
+pub(crate) fn program() -> ProgramSection {
+    ProgramSection {
+        program: None,
+        command: vec!["true".to_owned()],
+        groups: BTreeSet::new(),
+        code: None,
+        metrics: MetricsFrom::Reports,
+        compat: None,
+        environment: BTreeMap::new(),
+        limits: ProgramLimits::default(),
     }
 }
 
@@ -290,6 +305,15 @@ impl World {
 
     fn released(&mut self, session: SessionId, lease: Held, step: u64) {
         self.report(session, lease, ReportBody::Released { step, seconds: 1.0 });
+    }
+
+    /// How attempts ended.
+    fn ends(&self) -> Vec<AttemptEnd> {
+        let ends = self.records.iter().filter_map(|record| match record {
+            Record::AttemptEnded { end, .. } => Some(end.clone()),
+            _ => None,
+        });
+        ends.collect()
     }
 
     fn trial(&self, trial: TrialRef) -> TrialView {

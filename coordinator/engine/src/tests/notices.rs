@@ -1,7 +1,6 @@
 //! A notice is used: nothing new after it, trials move when that is worth it, and the reason is kept.
 
 use super::*;
-use crate::action::AttemptEnd;
 use spotsweep_proto::notice::{Notice, NoticeKind, NoticeSource};
 
 fn spot() -> Notice {
@@ -23,14 +22,6 @@ impl World {
         let all: Vec<SessionId> = self.next_seq.keys().copied().collect();
         self.tick_for(seconds, &all);
         self.progress(session, lease, step, 0.1);
-    }
-
-    fn ends(&self) -> Vec<AttemptEnd> {
-        let ends = self.records.iter().filter_map(|record| match record {
-            Record::AttemptEnded { end, .. } => Some(end.clone()),
-            _ => None,
-        });
-        ends.collect()
     }
 }
 

@@ -6,13 +6,12 @@ use crate::event::GangNews;
 use proptest::prelude::*;
 use spotsweep_proto::gang::Generation;
 use spotsweep_proto::notice::{Notice, NoticeKind, NoticeSource};
-use std::collections::BTreeSet;
 
 const WORKERS: usize = 4;
 
 #[derive(Debug, Clone)]
 enum Op {
-    Submit { trials: u32, priority: i32, cuda: bool, target: bool, gang: Option<(u32, u32)> },
+    Submit { trials: u32, priority: i32, cuda: bool, target: bool, gang: Option<(u32, u32, bool)> },
     Control { sweep: u8, number: Option<u8>, command: Command },
     Join { worker: usize, forget: bool },
     NewLife { worker: usize },
@@ -92,7 +91,7 @@ fn report_kinds() -> impl Strategy<Value = ReportKind> {
 fn ops() -> impl Strategy<Value = Op> {
     let worker = 0..WORKERS;
     prop_oneof![
-        2 => (1u32..12, -1i32..2, any::<bool>(), any::<bool>(), proptest::option::of((1u32..4, 0u32..3)))
+        2 => (1u32..12, -1i32..2, any::<bool>(), any::<bool>(), proptest::option::of((1u32..4, 0u32..3, any::<bool>())))
             .prop_map(|(trials, priority, cuda, target, gang)| Op::Submit { trials, priority, cuda, target, gang }),
         14 => (worker.clone(), any::<u8>(), gang_kinds())
             .prop_map(|(worker, lease, news)| Op::Gang { worker, lease, news }),
@@ -222,9 +221,16 @@ impl Play {
                 if cuda {
                     spec.resources.device = DeviceRequest::Cuda;
                 }
-                if let Some((min, more)) = gang {
-                    spec.train.shards = 8;
-                    spec.resources.workers = Workers { min, max: min + more };
+                match gang {
+                    Some((min, more, false)) => {
+                        spec.train.shards = 8;
+                        spec.resources.workers = Workers { min, max: min + more };
+                    }
+                    Some((workers, _, true)) => {
+                        spec.resources.workers = Workers { min: workers, max: workers };
+                        spec.program = Some(program());
+                    }
+                    None => {}
                 }
                 spec.objective.as_mut().unwrap().target = target.then_some(0.99);
                 self.step(Event::Submit { request, token: u128::from(request.0), spec: Box::new(spec) });

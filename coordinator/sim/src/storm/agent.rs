@@ -105,6 +105,10 @@ pub(crate) struct Lease {
     pub(crate) of_gang: bool,
     /// They did before.
     pub(crate) joins: bool,
+    /// They are programs.
+    pub(crate) program: bool,
+    /// It is a program that was not the first, and is told to stop: it saves nothing.
+    pub(crate) silent: bool,
     /// Its part in the gang; `None` where it trains alone, or is the one that stops and keeps the state.
     pub(crate) gang: Option<Part>,
 }
@@ -117,6 +121,8 @@ pub(crate) struct Around<'a> {
     pub(crate) dice: &'a mut Dice,
     pub(crate) effects: Vec<Effect>,
     pub(crate) mistake: Option<Mistake>,
+    /// Gangs are of programs.
+    pub(crate) programs: bool,
 }
 
 pub(crate) struct Agent {
@@ -214,7 +220,7 @@ impl Agent {
                 self.ready(around);
             }
             Action::Acknowledge { seq, .. } => self.acknowledge(seq),
-            Action::Regang { trial, epoch, place, .. } => self.regang((trial, epoch), &place, around),
+            Action::Regang { trial, epoch, place, .. } => self.regang((trial, epoch), &place, around)?,
             Action::Renew { .. }
             | Action::Reply { .. }
             | Action::Record(_)
@@ -261,6 +267,8 @@ impl Agent {
             taken: Vec::new(),
             of_gang,
             joins,
+            program: of_gang && around.programs,
+            silent: false,
             gang: of_gang.then(Part::default),
         });
         if self.draining {

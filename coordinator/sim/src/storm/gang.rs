@@ -26,7 +26,7 @@ const CRASH_ONE_IN: u64 = 60;
 const UNEVEN_ONE_IN: u64 = 4;
 
 /// An agent's life.
-type Member = (usize, u32);
+pub(super) type Member = (usize, u32);
 
 /// Ranks that train together.
 struct Run {
@@ -188,7 +188,12 @@ impl World {
                 let told = self.part(*member, key).is_some_and(|part| part.told == generation);
                 told && machine.calm_from <= self.now && machine.noticed_at.is_none() && self.answers(*member)
             });
-        if one_died && is_newest && calm && left.len() >= self.gang_bounds.0 as usize {
+        if !self.scenario.programs
+            && one_died
+            && is_newest
+            && calm
+            && left.len() >= self.gang_bounds.0 as usize
+        {
             let agents = left.iter().map(|(agent, _)| *agent).collect();
             self.gangs.remembered.insert(key.0, (run.step, agents));
         }
@@ -250,6 +255,12 @@ impl World {
     fn finish(&mut self, key: Key, generation: u64) -> Result<(), Breach> {
         self.after(HOLD_S, What::Beat { key, generation });
         let run = self.gangs.runs.get(&(key, generation));
+        if self.scenario.programs {
+            // Each ends by itself: nobody is lost to anybody.
+            let members = run.map(|run| run.members.clone()).unwrap_or_default();
+            self.gangs.runs.remove(&(key, generation));
+            return self.programs_end(key, &members);
+        }
         let Some((first, _)) = run.and_then(|run| run.members.first().copied()) else { return Ok(()) };
         self.with_agent(first, Agent::stopped)?;
         self.look(key)

@@ -8,6 +8,7 @@ mod ledger;
 mod mistake;
 mod network;
 mod oracle;
+mod program;
 mod seat;
 mod store;
 mod training;

@@ -6,7 +6,7 @@ use super::{
     ledger::{Breach, ensure},
 };
 use spotsweep_engine::{
-    Action, Engine, Event, SessionId, Time, TrialRef,
+    Action, Engine, Event, SessionId, SweepId, Time, TrialRef,
     action::{Record, RevokeReason},
     event::{GangNews, Report, ReportBatch, ReportBody},
     views::Totals,
@@ -31,6 +31,8 @@ pub(crate) struct Oracle {
     seats: BTreeMap<(Incarnation, TrialRef), Epoch>,
     /// Least number of workers of the trials of each sweep, in order of submission.
     least: Vec<u32>,
+    /// Sweeps whose gangs are of programs: their ranks end one by one.
+    programs: Vec<SweepId>,
     /// The present make-up of each gang, and whether a rank has said that it is broken.
     make_ups: BTreeMap<TrialRef, MakeUp>,
     /// How to take back what is not durable, newest last.
@@ -96,6 +98,10 @@ impl Oracle {
             }
             Event::Submit { spec, .. } => {
                 self.least.push(spec.resources.workers.min);
+                let sweep = SweepId(u32::try_from(self.least.len() - 1).unwrap_or(u32::MAX));
+                if spec.program.is_some() && !self.programs.contains(&sweep) {
+                    self.programs.push(sweep);
+                }
                 self.undo.push(Undo::Sweep);
             }
             Event::Reports { session, batch } => {
@@ -248,7 +254,8 @@ impl Oracle {
                 }
                 Action::Regang { trial, place, .. } if place.rank.is_some() => {
                     let ranks = place.shares.ranks() as usize;
-                    ensure(ranks >= least(*trial), rule, || format!("{trial} with {ranks} ranks"))?;
+                    let alone = ranks == 1 && place.generation.0 > 1 && self.programs.contains(&trial.sweep);
+                    ensure(alone || ranks >= least(*trial), rule, || format!("{trial} with {ranks} ranks"))?;
                 }
                 Action::Revoke { trial, epoch, reason: RevokeReason::NotNeeded, .. } => {
                     let now = self.make_ups.get(trial).filter(|now| now.epoch == *epoch);

@@ -45,6 +45,8 @@ pub(crate) struct Part {
     pub(crate) joined: Option<u64>,
     /// The make-up of which it said that it is broken.
     broken: Option<u64>,
+    /// A program that waits for a lost peer.
+    pub(super) waits_in_vain: bool,
 }
 
 impl Part {
@@ -146,30 +148,67 @@ impl Agent {
     }
 
     /// The coordinator says what the make-up is.
-    pub(crate) fn regang(&mut self, key: Key, place: &GangPlace, around: &mut Around<'_>) {
+    pub(crate) fn regang(
+        &mut self,
+        key: Key,
+        place: &GangPlace,
+        around: &mut Around<'_>,
+    ) -> Result<(), Breach> {
         let generation = place.generation.0;
-        let Some(part) = self.part_mut(key).filter(|part| part.told < generation) else { return };
+        let Some(part) = self.part_mut(key).filter(|part| part.told < generation) else { return Ok(()) };
         (part.told, part.rank) = (generation, place.rank);
         part.ranks = place.shares.ranks() as usize;
-        if part.rank.is_some() {
+        let (ranks, joined) = (part.ranks, part.joined);
+        if part.rank.is_some() && joined.is_some() && ranks == 1 && self.is_program(key) {
+            return self.program_is_alone(around);
+        }
+        if self.part_mut(key).is_some_and(|part| part.rank.is_some()) {
             self.wait(MEET_S, Timer::Unmet { key, generation }, around);
         }
+        Ok(())
     }
 
     /// Some of the others did not come in time.
-    pub(crate) fn unmet(&mut self, key: Key, generation: u64, around: &mut Around<'_>) {
-        let Some(part) = self.part_mut(key) else { return };
+    pub(crate) fn unmet(&mut self, key: Key, generation: u64, around: &mut Around<'_>) -> Result<(), Breach> {
+        let Some(part) = self.part_mut(key) else { return Ok(()) };
         let waits = part.told == generation && part.rank.is_some() && part.broken != Some(generation);
         if waits && part.joined != Some(generation) {
             part.broken = Some(generation);
+            if self.is_program(key) {
+                // Nobody said where rank 0 is.
+                return self.leave(key, around);
+            }
             self.part_from_others(key);
             self.say(key, generation, broken(), around);
+        }
+        Ok(())
+    }
+
+    /// Whether what trains there is a program.
+    pub(super) fn is_program(&self, key: Key) -> bool {
+        self.seat(key).is_some_and(|(lease, _)| lease.program)
+    }
+
+    /// Its program waits for a peer that is gone.
+    pub(super) fn note_waiting(&mut self, key: Key) {
+        if let Some(part) = self.part_mut(key) {
+            part.waits_in_vain = true;
         }
     }
 
     /// A peer of this make-up is gone. The state is held.
-    pub(crate) fn lost_peer(&mut self, key: Key, generation: u64, around: &mut Around<'_>) {
-        let Some(part) = self.part_mut(key).filter(|part| part.joined == Some(generation)) else { return };
+    pub(crate) fn lost_peer(
+        &mut self,
+        key: Key,
+        generation: u64,
+        around: &mut Around<'_>,
+    ) -> Result<(), Breach> {
+        if self.is_program(key) {
+            return self.program_lost_peer(key, generation, around);
+        }
+        let Some(part) = self.part_mut(key).filter(|part| part.joined == Some(generation)) else {
+            return Ok(());
+        };
         if part.told == generation {
             part.broken = Some(generation);
         }
@@ -178,6 +217,7 @@ impl Agent {
         if told == generation {
             self.say(key, generation, broken(), around);
         }
+        Ok(())
     }
 
     /// It trains with nobody.
@@ -204,15 +244,17 @@ impl Agent {
     /// what it did not come to: its word counts, and the peer that made the step may be lost with its report.
     pub(crate) fn formed(&mut self, key: Key, generation: u64, step: u64, around: &mut Around<'_>) {
         let Some(lease) = self.seat_mut(key) else { return };
+        let (is_program, is_other) = (lease.program, lease.is_other_program());
         let held = lease.step.replace(step);
         if let Some(part) = lease.gang.as_mut() {
             part.joined = Some(generation);
         }
-        if held.is_some_and(|held| held < step) && around.mistake != Some(Mistake::TakenOverUnreported) {
+        let is_behind = !is_program && held.is_some_and(|held| held < step);
+        if is_behind && around.mistake != Some(Mistake::TakenOverUnreported) {
             self.report_progress(key, step, around);
         }
         self.say(key, generation, GangNews::Formed, around);
-        if held.is_none() {
+        if held.is_none() && !is_other {
             let body = ReportBody::Started { step, total_steps: Some(STEPS) };
             self.report(key.0, key.1, body, around);
         }
@@ -222,8 +264,13 @@ impl Agent {
     pub(crate) fn trained(&mut self, key: Key, step: u64, is_first: bool, around: &mut Around<'_>) {
         let Some(lease) = self.seat_mut(key) else { return };
         lease.step = Some(step);
+        if lease.is_other_program() {
+            return;
+        }
+        let program = lease.program;
         self.report_progress(key, step, around);
-        if around.dice.one_in(PACE_ONE_IN)
+        if !program
+            && around.dice.one_in(PACE_ONE_IN)
             && let Some(generation) = self.seat(key).and_then(|(_, part)| part.joined)
         {
             // From one time to the next it may be a very different one.
@@ -264,6 +311,7 @@ impl Agent {
     /// A lease is one rank's alone from now on: it stops with a checkpoint.
     pub(crate) fn keep_alone(&mut self, key: Key) {
         if let Some(lease) = self.seat_mut(key) {
+            lease.silent = lease.is_other_program();
             lease.gang = None;
         }
     }
@@ -286,6 +334,13 @@ impl Agent {
             return Ok(());
         }
         self.leave(key, around)
+    }
+}
+
+impl Lease {
+    /// Whether it is a program that is not the first.
+    fn is_other_program(&self) -> bool {
+        self.program && self.gang.is_some_and(|part| part.rank != Some(0))
     }
 }
 

@@ -81,8 +81,8 @@ impl Agent {
             Timer::Stop { turn } if turn == self.turn && self.training => self.stopped(around)?,
             Timer::Prepared { turn } if turn == self.turn && self.training => self.prepared(around)?,
             Timer::Begin { .. } | Timer::Train { .. } | Timer::Stop { .. } | Timer::Prepared { .. } => {}
-            Timer::Unmet { key, generation } => self.unmet(key, generation, around),
-            Timer::LostPeer { key, generation } => self.lost_peer(key, generation, around),
+            Timer::Unmet { key, generation } => self.unmet(key, generation, around)?,
+            Timer::LostPeer { key, generation } => self.lost_peer(key, generation, around)?,
             Timer::LetGo { key } => self.let_go(key, around)?,
             Timer::Upload { trial, epoch, reference } => self.upload(trial, epoch, reference, around),
             Timer::Uploaded { trial, epoch, reference } => {
@@ -168,6 +168,17 @@ impl Agent {
     /// What was in training has come to its end or stopped: its checkpoint is written, then its last report.
     pub(crate) fn stopped(&mut self, around: &mut Around<'_>) -> Result<(), Breach> {
         let Some(lease) = self.in_training() else { return Ok(()) };
+        if lease.program {
+            if self.program_stopped(around)? {
+                self.turn += 1;
+                self.wait(STORE_RETRY_S, Timer::Stop { turn: self.turn }, around);
+                return Ok(());
+            }
+            self.stop_training();
+            self.go_on(around)?;
+            self.ready(around);
+            return Ok(());
+        }
         let (trial, epoch, step) = (lease.trial, lease.epoch, lease.step.unwrap_or(0));
         let is_new = step > lease.resume.as_ref().map_or(0, |reference| reference.step);
         let last = step >= STEPS;

@@ -6,6 +6,7 @@ use super::{
     gang::Gangs,
     ledger::{Breach, Ledger, ensure},
     network::{Network, Way},
+    program,
     store::Store,
     what::{Machine, What, spec},
 };
@@ -97,7 +98,10 @@ impl World {
     }
 
     fn submit(&mut self, sweep: SweepId, trials: u32, workers: Workers) -> Result<(), Breach> {
-        let spec = spec(trials, workers).ok_or(("the scenario is valid", String::new()))?;
+        let mut spec = spec(trials, workers).ok_or(("the scenario is valid", String::new()))?;
+        if self.scenario.programs && workers.is_gang() {
+            (spec.program, spec.train.shards) = (Some(program::section()), 1);
+        }
         let (request, token) = (RequestId(0), u128::from(sweep.0) + 1);
         self.take(Event::Submit { request, token, spec: Box::new(spec) })
     }
@@ -123,6 +127,8 @@ impl World {
         self.submit(SINGLE_SWEEP, self.scenario.trials, Workers::default())?;
         if self.has_gangs() {
             let (min, max) = self.gang_bounds;
+            // Programs cannot change with how many others they train.
+            let min = if self.scenario.programs { max } else { min };
             self.submit(GANG_SWEEP, self.scenario.gang_trials, Workers { min, max })?;
         }
         self.finish_commit()?;
@@ -298,8 +304,8 @@ impl World {
         act: impl FnOnce(&mut Agent, &mut Around<'_>) -> Result<(), Breach>,
     ) -> Result<(), Breach> {
         let Self { agents, ledger, store, dice, scenario, now, .. } = self;
-        let mistake = scenario.mistake;
-        let mut around = Around { now: *now, ledger, store, dice, effects: Vec::new(), mistake };
+        let (mistake, programs) = (scenario.mistake, scenario.programs);
+        let mut around = Around { now: *now, ledger, store, dice, effects: Vec::new(), mistake, programs };
         act(&mut agents[index], &mut around)?;
         let effects = around.effects;
         self.perform_effects(index, effects)

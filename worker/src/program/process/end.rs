@@ -77,6 +77,9 @@ impl Program {
     /// It ended well, if it has a result.
     fn done(&self) -> FromTrainer {
         let (epoch, step) = (self.epoch, self.tale.step());
+        if self.tale.is_of_other_rank() {
+            return FromTrainer::Done { epoch, step, metrics: serde_json::Map::new(), weights_digest: None };
+        }
         let metrics = self.tale.latest();
         if !self.metric.is_empty() && !metrics.contains_key(&self.metric) {
             let names: Vec<&str> = metrics.keys().take(10).map(String::as_str).collect();
