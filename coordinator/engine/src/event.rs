@@ -3,7 +3,10 @@
 //! The journal outlives this program's version: variants and fields are appended, never reordered or removed,
 //! and [`FORMAT_VERSION`] grows with every change.
 
-use crate::refs::{RequestId, SessionId, SweepId, TrialRef};
+use crate::{
+    import::{ImportStep, ImportToken},
+    refs::{RequestId, SessionId, SweepId, TrialRef},
+};
 use serde::{Deserialize, Serialize};
 use spotsweep_proto::{
     digest::Digest,
@@ -17,7 +20,7 @@ use spotsweep_proto::{
 /// Version of the journal's encoding of [`Event`] and of the snapshot's encoding of the state.
 ///
 /// Sweeps stand in it as JSON ([`crate::spec_json`]), so that a sweep file may learn new keys without another version.
-pub const FORMAT_VERSION: u32 = 4;
+pub const FORMAT_VERSION: u32 = 5;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -104,6 +107,15 @@ pub enum Event {
         step: u64,
         /// What happened to it.
         news: GangNews,
+    },
+    /// A finished sweep comes back from an export.
+    Import {
+        /// Who waits for the answer.
+        request: RequestId,
+        /// Which import.
+        token: ImportToken,
+        /// The next of it.
+        step: ImportStep,
     },
 }
 

@@ -127,7 +127,9 @@ impl Control for ControlService {
             Reply::Submitted { name, new, .. } => {
                 Ok(Response::new(v1::SubmitResponse { sweep: name.to_string(), trials, new }))
             }
-            Reply::Done { .. } => Err(Problem::new(Code::Internal, "an answer to another question").into()),
+            Reply::Done { .. } | Reply::Importing { .. } => {
+                Err(Problem::new(Code::Internal, "an answer to another question").into())
+            }
         }
     }
 

@@ -44,7 +44,7 @@ impl Folder {
         journal.append(&Commit { seq, at, events: 1, payload })?;
         self.engine.step(at, event, &mut actions);
         let records = actions.into_iter().filter_map(|action| match action {
-            Action::Record(record) => Some(record),
+            Action::Record(record) | Action::Archive(record) => Some(record),
             _ => None,
         });
         let history = CommitHistory { seq, records: Arc::new(records.collect()) };

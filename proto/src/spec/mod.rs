@@ -24,6 +24,7 @@ mod section;
 mod sections;
 pub mod sinks;
 pub mod space;
+mod stored;
 mod summary;
 mod yaml;
 
@@ -31,6 +32,7 @@ pub use added::data_asked_for;
 pub use diagnostic::{Diagnostic, Diagnostics, Place};
 pub use parse::{parse, parse_with};
 pub use program::code_asked_for;
+pub use stored::StoredError;
 use sinks::Sink;
 use space::Space;
 pub use summary::{ParameterSummary, Summary, TrialSummary};

@@ -209,6 +209,7 @@ impl Play {
             | Action::Renew { .. }
             | Action::Acknowledge { .. }
             | Action::Record(_)
+            | Action::Archive(_)
             | Action::DeleteObjects { .. } => {}
         }
     }

@@ -218,6 +218,7 @@ impl Agent {
             Action::Renew { .. }
             | Action::Reply { .. }
             | Action::Record(_)
+            | Action::Archive(_)
             | Action::DeleteObjects { .. } => {}
         }
         self.leave_if_empty(around);

@@ -183,7 +183,10 @@ impl Follower {
                 Record::AttemptEnded { trial, end, step, at, .. } => {
                     (Some(*trial), interruption(end, *step).map(|text| (*at, text)))
                 }
-                Record::Sweep { .. } | Record::SweepState { .. } | Record::Trials { .. } => (None, None),
+                Record::Sweep { .. }
+                | Record::SweepState { .. }
+                | Record::Trials { .. }
+                | Record::Discarded { .. } => (None, None),
             };
             let numbers = self.waiting.trials.entry(sweep).or_default();
             if let Some(trial) = trial
