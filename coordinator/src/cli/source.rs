@@ -15,7 +15,9 @@ use crate::{
     store::{self, OBJECTS_FOLDER},
 };
 use spotsweep_proto::{catalogue::nearest, limits::GRPC_MESSAGE_BYTES};
+use futures::Stream;
 use spotsweep_wire::v1::{
+    AttemptsRequest, AttemptsResponse, ImportRequest, ImportResponse,
     ControlRequest, ExplainRequest, ListCheckpointsRequest, ListCheckpointsResponse, ListSweepsRequest,
     ListTrialsRequest, ListTrialsResponse, ListWorkersRequest, MetricsRequest, MetricsResponse, Point,
     PutCodeRequest, ResultsRequest, ResultsResponse, ShowSweepRequest, ShowSweepResponse, StatusRequest,
@@ -196,6 +198,29 @@ impl Source {
     pub(crate) async fn result_pages(&mut self, sweep: &str) -> Result<Streaming<ResultsResponse>, Problem> {
         let answer = self.client.results(ResultsRequest { sweep: sweep.to_owned() }).await;
         self.told(sweep, answer).await
+    }
+
+    /// Every attempt of a sweep in order of trial and epoch, page by page.
+    ///
+    /// # Errors
+    /// If there is no such sweep.
+    pub(crate) async fn attempt_pages(
+        &mut self,
+        sweep: &str,
+    ) -> Result<Streaming<AttemptsResponse>, Problem> {
+        let answer = self.client.attempts(AttemptsRequest { sweep: sweep.to_owned() }).await;
+        self.told(sweep, answer).await
+    }
+
+    /// Hands in an export: its beginning, then its files piece by piece.
+    ///
+    /// # Errors
+    /// If it is not what it says, or nobody takes it.
+    pub(crate) async fn import(
+        &mut self,
+        messages: impl Stream<Item = ImportRequest> + Send + 'static,
+    ) -> Result<ImportResponse, Problem> {
+        Ok(self.client.import(messages).await?.into_inner())
     }
 
     /// A page of a sweep's trials.

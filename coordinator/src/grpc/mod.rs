@@ -3,6 +3,7 @@
 mod code;
 pub mod control;
 pub mod from_worker;
+pub(crate) mod import;
 mod rendezvous;
 mod to_worker;
 pub(crate) mod watch;
