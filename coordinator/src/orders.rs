@@ -28,7 +28,9 @@ pub async fn carry_out(
     };
     match handle.control(target, command).await?.map_err(|refusal| refused(&refusal))? {
         Reply::Done { trials } => Ok(u64::from(trials)),
-        Reply::Submitted { .. } | Reply::Importing { .. } => Err(Problem::new(Code::Internal, "an answer to another question")),
+        Reply::Submitted { .. } | Reply::Importing { .. } => {
+            Err(Problem::new(Code::Internal, "an answer to another question"))
+        }
     }
 }
 

@@ -14,15 +14,15 @@ use crate::{
     queries::Queries,
     store::{self, OBJECTS_FOLDER},
 };
-use spotsweep_proto::{catalogue::nearest, limits::GRPC_MESSAGE_BYTES};
 use futures::Stream;
+use spotsweep_proto::{catalogue::nearest, limits::GRPC_MESSAGE_BYTES};
 use spotsweep_wire::v1::{
-    AttemptsRequest, AttemptsResponse, ImportRequest, ImportResponse,
-    ControlRequest, ExplainRequest, ListCheckpointsRequest, ListCheckpointsResponse, ListSweepsRequest,
-    ListTrialsRequest, ListTrialsResponse, ListWorkersRequest, MetricsRequest, MetricsResponse, Point,
-    PutCodeRequest, ResultsRequest, ResultsResponse, ShowSweepRequest, ShowSweepResponse, StatusRequest,
-    StatusResponse, SubmitRequest, SubmitResponse, SweepSummary, Trial, WatchRequest, WatchResponse,
-    WorkerSummary, control_client::ControlClient, control_server::ControlServer,
+    AttemptsRequest, AttemptsResponse, ControlRequest, ExplainRequest, ImportRequest, ImportResponse,
+    ListCheckpointsRequest, ListCheckpointsResponse, ListSweepsRequest, ListTrialsRequest,
+    ListTrialsResponse, ListWorkersRequest, MetricsRequest, MetricsResponse, Point, PutCodeRequest,
+    ResultsRequest, ResultsResponse, ShowSweepRequest, ShowSweepResponse, StatusRequest, StatusResponse,
+    SubmitRequest, SubmitResponse, SweepSummary, Trial, WatchRequest, WatchResponse, WorkerSummary,
+    control_client::ControlClient, control_server::ControlServer,
 };
 use std::{path::Path, time::Duration};
 use tonic::{Response, Status, Streaming, transport::Endpoint};

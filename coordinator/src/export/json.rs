@@ -126,11 +126,8 @@ impl Export for Json {
     }
 
     async fn end(&mut self) -> Result<(), Problem> {
-        let files = Files {
-            trials: self.trials.end()?,
-            attempts: self.attempts.end()?,
-            points: self.points.end()?,
-        };
+        let files =
+            Files { trials: self.trials.end()?, attempts: self.attempts.end()?, points: self.points.end()? };
         let manifest = Manifest {
             format: FORMAT.to_owned(),
             version: FORMAT_VERSION,
@@ -252,7 +249,10 @@ impl<'de> Deserialize<'de> for Number {
                 Ok(Number(value))
             }
 
-            #[expect(clippy::cast_precision_loss, reason = "as JSON readers do; an export writes 1.0 for the float 1")]
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "as JSON readers do; an export writes 1.0 for the float 1"
+            )]
             fn visit_u64<E: de::Error>(self, value: u64) -> Result<Number, E> {
                 Ok(Number(value as f64))
             }

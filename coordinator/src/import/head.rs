@@ -48,7 +48,8 @@ impl Head {
             return Err(damaged(format!("it has more than {MANIFEST_BYTES} bytes")));
         }
         let text = std::str::from_utf8(text).map_err(|_| damaged("it is no text"))?;
-        let value: Value = serde_json::from_str(text).map_err(|error| damaged(format!("it is no JSON: {error}")))?;
+        let value: Value =
+            serde_json::from_str(text).map_err(|error| damaged(format!("it is no JSON: {error}")))?;
         if value.get("format").and_then(Value::as_str) != Some(FORMAT) {
             return Err(refused(
                 format!("{MANIFEST} is of something else than an export of Spotsweep"),
@@ -72,8 +73,8 @@ impl Head {
         // From the text and not from the value, for the line.
         let manifest: Manifest = serde_json::from_str(text).map_err(|error| damaged(error.to_string()))?;
         let digest = unsealed(text, &manifest.blake3);
-        let digest =
-            digest.ok_or_else(|| damaged("its content has not the BLAKE3 that stands in it: it was altered"))?;
+        let digest = digest
+            .ok_or_else(|| damaged("its content has not the BLAKE3 that stands in it: it was altered"))?;
         Self::of(manifest, digest)
     }
 
@@ -88,7 +89,9 @@ impl Head {
             (SweepState::Cancelled, Some(at)) => (true, at),
             (SweepState::Running | SweepState::Paused, _) => {
                 return Err(refused(
-                    format!("{name} was {state} when it was exported, and only what has ended can be imported"),
+                    format!(
+                        "{name} was {state} when it was exported, and only what has ended can be imported"
+                    ),
                     "export it again once it has ended",
                 ));
             }

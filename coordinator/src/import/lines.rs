@@ -42,7 +42,9 @@ impl<'de> Deserialize<'de> for InOrder {
                 while let Some(entry) = map.next_entry()? {
                     found.push(entry);
                     if found.len() > METRICS_PER_TRIAL {
-                        return Err(de::Error::custom(format!("there are more than {METRICS_PER_TRIAL} metrics")));
+                        return Err(de::Error::custom(format!(
+                            "there are more than {METRICS_PER_TRIAL} metrics"
+                        )));
                     }
                 }
                 Ok(InOrder(found))
@@ -114,7 +116,11 @@ fn json<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, String> {
 }
 
 fn step(step: u64) -> Result<u64, String> {
-    if step <= STEPS_PER_TRIAL { Ok(step) } else { Err(format!("step {step} is more than {STEPS_PER_TRIAL}")) }
+    if step <= STEPS_PER_TRIAL {
+        Ok(step)
+    } else {
+        Err(format!("step {step} is more than {STEPS_PER_TRIAL}"))
+    }
 }
 
 fn finite(what: &str, Number(value): Number) -> Result<f64, String> {
@@ -199,7 +205,10 @@ pub(super) fn trial(line: &[u8], spec: &SweepSpec, number: u32) -> Result<Import
 pub(super) fn attempt(line: &[u8]) -> Result<ImportedAttempt, String> {
     let line: AttemptLine = json(line)?;
     let (Some(end), Some(last_step), Some(ended_at_us)) = (line.end, line.last_step, line.ended_at_us) else {
-        return Err(format!("attempt {} of trial {} has not ended, but its sweep has", line.attempt, line.trial));
+        return Err(format!(
+            "attempt {} of trial {} has not ended, but its sweep has",
+            line.attempt, line.trial
+        ));
     };
     if line.attempt == 0 {
         return Err("attempts are counted from 1".to_owned());

@@ -15,7 +15,8 @@ pub(crate) use reader::Reader;
 use crate::error::{Code, Problem};
 
 /// The hint for what was altered or cut off.
-const AGAIN: &str = "export the sweep again with `spotsweep export SWEEP --as json --to DIR`; an edited export is not taken";
+const AGAIN: &str =
+    "export the sweep again with `spotsweep export SWEEP --as json --to DIR`; an edited export is not taken";
 
 /// What is wrong with a file of an export, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -73,9 +73,7 @@ impl Items {
         match self {
             Self::Trials(trials) => ImportPart::Trials(trials),
             Self::Attempts(attempts) => ImportPart::Attempts(attempts),
-            Self::Points(Names { names, .. }, points) => {
-                ImportPart::Points { metric_names: names, points }
-            }
+            Self::Points(Names { names, .. }, points) => ImportPart::Points { metric_names: names, points },
         }
     }
 }
@@ -183,7 +181,9 @@ impl Reader {
     /// Ends the file that is complete, and those behind it that are empty.
     fn end_files(&mut self) -> Result<(), Damage> {
         while self.left == 0 && self.file < FILES.len() {
-            let Some(listed) = self.head.manifest.files.in_order().get(self.file).copied().cloned() else { break };
+            let Some(listed) = self.head.manifest.files.in_order().get(self.file).copied().cloned() else {
+                break;
+            };
             if !self.begun.is_empty() {
                 return Err(self.damage(self.line + 1, "it has no end"));
             }
@@ -193,7 +193,10 @@ impl Reader {
             }
             let digest = Digest(*self.hash.finalize().as_bytes());
             if listed.blake3.parse() != Ok(digest) {
-                return Err(self.damage(0, "its content has not the BLAKE3 of which the manifest tells: it was altered"));
+                return Err(self.damage(
+                    0,
+                    "its content has not the BLAKE3 of which the manifest tells: it was altered",
+                ));
             }
             self.cut();
             self.file += 1;

@@ -262,7 +262,10 @@ impl Queries {
         self.ask_with_history(|_| ()).await?;
         let rows = self.read(move |history| history.attempts_of(sweep, range)).await?;
         let attempts = rows.iter().map(|(number, row)| messages::attempt(*number, row));
-        attempts.filter_map(Result::transpose).collect::<Result<_, _>>().map_err(|error| Problem::internal(&error))
+        attempts
+            .filter_map(Result::transpose)
+            .collect::<Result<_, _>>()
+            .map_err(|error| Problem::internal(&error))
     }
 
     /// Points of a trial from `first_step` on, and where the next page begins.

@@ -47,7 +47,8 @@ impl SqliteJournal {
         snapshot_seq: u64,
     ) -> Result<Self, StoreError> {
         let ids = MetricIds::load(&db).map_err(StoreError::sqlite("cannot read the metrics' names"))?;
-        let discarding = history::has_discarded(&db).map_err(StoreError::sqlite("cannot read the history"))?;
+        let discarding =
+            history::has_discarded(&db).map_err(StoreError::sqlite("cannot read the history"))?;
         Ok(Self {
             db,
             options,

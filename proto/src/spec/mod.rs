@@ -32,9 +32,9 @@ pub use added::data_asked_for;
 pub use diagnostic::{Diagnostic, Diagnostics, Place};
 pub use parse::{parse, parse_with};
 pub use program::code_asked_for;
-pub use stored::StoredError;
 use sinks::Sink;
 use space::Space;
+pub use stored::StoredError;
 pub use summary::{ParameterSummary, Summary, TrialSummary};
 
 /// One submitted search.

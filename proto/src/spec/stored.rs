@@ -51,7 +51,9 @@ impl SweepSpec {
         }
         let trials = u64::from(spec.trials());
         if !(1..=TRIALS_PER_SWEEP).contains(&trials) {
-            return Err(StoredError::Sweep(format!("has {trials} trials, and 1 to {TRIALS_PER_SWEEP} can be")));
+            return Err(StoredError::Sweep(format!(
+                "has {trials} trials, and 1 to {TRIALS_PER_SWEEP} can be"
+            )));
         }
         if spec.program.as_ref().is_some_and(|program| program.command.is_empty()) {
             return Err(StoredError::Sweep("has a program without a command".to_owned()));

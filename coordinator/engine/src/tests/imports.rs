@@ -356,7 +356,8 @@ fn the_ends_of_attempts_are_those_of_the_history() {
         texts
     };
     assert_eq!(sorted(&mut archived), sorted(&mut wanted));
-    let revoked = |record: &Record| matches!(record, Record::AttemptEnded { end: AttemptEnd::Revoked { .. }, .. });
+    let revoked =
+        |record: &Record| matches!(record, Record::AttemptEnded { end: AttemptEnd::Revoked { .. }, .. });
     assert!(wanted.iter().any(revoked), "a cancelled attempt is among them");
 }
 

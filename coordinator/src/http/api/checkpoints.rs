@@ -1,8 +1,8 @@
 //! Checkpoints to take away.
 
-use crate::queries::no_checkpoints;
 use super::{Api, At, ErrorBody, Refused, error_response, trial_name};
 use crate::error::{Code, Problem};
+use crate::queries::no_checkpoints;
 use axum::{
     body::Body,
     extract::State,
