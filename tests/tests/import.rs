@@ -4,9 +4,7 @@
 use futures::StreamExt as _;
 use serde_json::Value;
 use spotsweep_tests::{Cluster, Trainer, outcome::json_lines, wait};
-use spotsweep_wire::v1::{
-    ImportBegin, ImportRequest, StatusRequest, control_client::ControlClient,
-};
+use spotsweep_wire::v1::{ImportBegin, ImportRequest, StatusRequest, control_client::ControlClient};
 use std::{
     path::{Path, PathBuf},
     process::Output,
@@ -119,7 +117,10 @@ fn a_sweep_that_comes_back_is_shown_and_exported_as_it_was() {
         there.start_coordinator();
     }
     let shown = there.ask(&["show", "travels"]);
-    assert!(shown.contains("imported") && shown.contains("read-only") && !shown.contains('\u{202e}'), "{shown}");
+    assert!(
+        shown.contains("imported") && shown.contains("read-only") && !shown.contains('\u{202e}'),
+        "{shown}"
+    );
 
     // What is imported is asked for nothing more.
     there.add_agent(&[], &[]);
@@ -130,7 +131,11 @@ fn a_sweep_that_comes_back_is_shown_and_exported_as_it_was() {
     let output = there.command(&["checkpoint", "ls", "travels/0"]).output().unwrap();
     refused(&output, 3, &["checkpoints do not travel", "hint: "]);
     // It is there once.
-    refused(&there.command(&["import", text(&export)]).output().unwrap(), 4, &["travels", "hint: ", "--name"]);
+    refused(
+        &there.command(&["import", text(&export)]).output().unwrap(),
+        4,
+        &["travels", "hint: ", "--name"],
+    );
     refused(&here.command(&["import", text(&export)]).output().unwrap(), 4, &["a sweep travels", "--name"]);
     assert_eq!(here.ask(&["import", text(&export), "--name", "back.home"]).trim(), "back.home");
     let (again, ours) = (here.path("again"), here.ask(&["results", "travels", "--format", "csv"]));
@@ -186,7 +191,8 @@ fn what_is_no_whole_export_of_a_finished_sweep_is_refused_in_words() {
 struct HeldBack {
     runtime: tokio::runtime::Runtime,
     messages: mpsc::UnboundedSender<ImportRequest>,
-    answer: tokio::task::JoinHandle<Result<tonic::Response<spotsweep_wire::v1::ImportResponse>, tonic::Status>>,
+    answer:
+        tokio::task::JoinHandle<Result<tonic::Response<spotsweep_wire::v1::ImportResponse>, tonic::Status>>,
 }
 
 impl HeldBack {
@@ -203,13 +209,14 @@ impl HeldBack {
         let manifest = std::fs::read(export.join("manifest.json")).unwrap();
         let begin = ImportBegin { manifest: manifest.into(), name: None, token: vec![7; 16].into() };
         messages.send(ImportRequest { begin: Some(begin), piece: Vec::new().into() }).unwrap();
-        let bytes: Vec<u8> = FILES.iter().flat_map(|name| std::fs::read(export.join(name)).unwrap()).collect();
+        let bytes: Vec<u8> =
+            FILES.iter().flat_map(|name| std::fs::read(export.join(name)).unwrap()).collect();
         for piece in bytes[..bytes.len() - 10].chunks(1 << 16) {
             messages.send(ImportRequest { begin: None, piece: piece.to_vec().into() }).unwrap();
         }
         let mut importer = client.clone();
-        let answer =
-            runtime.spawn(async move { importer.import(UnboundedReceiverStream::new(receiver).fuse()).await });
+        let answer = runtime
+            .spawn(async move { importer.import(UnboundedReceiverStream::new(receiver).fuse()).await });
         // Its beginning, trials and attempts: a commit each. The points are one part at least, which is not whole.
         wait::until("the journal has what came", || (seq() >= before + 3).then_some(()));
         Self { runtime, messages, answer }

@@ -15,7 +15,7 @@ use spotsweep_engine::{
 };
 use spotsweep_proto::{digest::Digest, spec};
 use spotsweep_wire::v1::{Attempt, Failure, Metric, Point, SweepSummary, Trial};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 const SWEEP: &str = "name: back\nmethod: grid\nprogram: t.py\nmetric: {name: acc, goal: maximize}\n\
      parameters: {rate: {values: [0.1, 0.3]}, note: {values: [\"=\\e[31m\\u202E<b>\", plain]}}\n";
@@ -100,7 +100,9 @@ async fn written() -> Files {
 }
 
 fn files() -> Files {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(written())
+    static WRITTEN: LazyLock<Files> =
+        LazyLock::new(|| tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(written()));
+    WRITTEN.clone()
 }
 
 /// Reads it, in pieces of `most` bytes.
