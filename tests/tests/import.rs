@@ -107,7 +107,7 @@ fn a_sweep_that_comes_back_is_shown_and_exported_as_it_was() {
     let (files, manifest) = content(&export);
     let attempts = files[1].lines().count();
     assert!(attempts > TRIALS - 1, "some trials were interrupted: {attempts} attempts");
-    assert!(files[2].lines().count() > 1000 && files[0].contains("\"cancelled\""));
+    assert!(files[2].lines().count() > 100 && files[0].contains("\"cancelled\""));
     // Also after a death of the coordinator, from its journal, and from its snapshot and folder at rest.
     for round in 0..3 {
         let again = there.path(&format!("again-{round}"));
