@@ -1,7 +1,7 @@
 //! The coordinator: everything around the pure engine.
 //!
 //! `driver` is the one loop (receive, journal, step, perform), `store` the journal and the history, `grpc` the
-//! services, `http` the web page and its API, `cli` the command line, `export` what other programs read, `sinks` the same while a sweep runs, `report` a sweep on a page, `logs` what attempts printed, `data` the data sets on this machine, `queries` what clients are shown, `objects` the checkpoints' store, `server` all of it together.
+//! services, `http` the web page and its API, `cli` the command line, `export` what other programs read, `import` the way back, `sinks` the same while a sweep runs, `report` a sweep on a page, `logs` what attempts printed, `data` the data sets on this machine, `queries` what clients are shown, `objects` the checkpoints' store, `server` all of it together.
 //! Decisions belong to `spotsweep-engine`, never here.
 
 pub mod cli;
@@ -11,6 +11,7 @@ pub mod error;
 mod export;
 pub mod grpc;
 pub mod http;
+mod import;
 pub mod logs;
 pub mod objects;
 pub mod orders;

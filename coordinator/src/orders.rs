@@ -28,7 +28,9 @@ pub async fn carry_out(
     };
     match handle.control(target, command).await?.map_err(|refusal| refused(&refusal))? {
         Reply::Done { trials } => Ok(u64::from(trials)),
-        Reply::Submitted { .. } => Err(Problem::new(Code::Internal, "an answer to another question")),
+        Reply::Submitted { .. } | Reply::Importing { .. } => {
+            Err(Problem::new(Code::Internal, "an answer to another question"))
+        }
     }
 }
 
@@ -40,6 +42,25 @@ pub fn refused(refusal: &Refusal) -> Problem {
         Refusal::NoTrial { .. } => Code::NoSuchTrial,
         Refusal::Ended { .. } => Code::AlreadyEnded,
         Refusal::TooManySweeps { .. } => Code::TooManySweeps,
+        Refusal::ReadOnly => Code::ReadOnly,
+        Refusal::AlreadyImported { .. } | Refusal::NameTaken { .. } => Code::AlreadyThere,
+        Refusal::NoImport => Code::Unreachable,
+        Refusal::BadImport { .. } => Code::BadExport,
     };
-    Problem::new(code, refusal.to_string())
+    let hint = match refusal {
+        Refusal::AlreadyImported { .. } | Refusal::NameTaken { coming: false, .. } => {
+            "import it under another name with --name NAME"
+        }
+        Refusal::NameTaken { coming: true, .. } => {
+            "wait until that import is done, or choose another name with --name NAME"
+        }
+        Refusal::NoImport => "import it again; nothing of it is there",
+        Refusal::ReadOnly => "submit its specification as a sweep of its own to train again",
+        Refusal::NoSweep
+        | Refusal::NoTrial { .. }
+        | Refusal::Ended { .. }
+        | Refusal::TooManySweeps { .. }
+        | Refusal::BadImport { .. } => "",
+    };
+    Problem::new(code, refusal.to_string()).hint(hint)
 }

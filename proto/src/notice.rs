@@ -9,6 +9,7 @@ use std::fmt;
 ///
 /// In the journal: variants are appended, never reordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum NoticeSource {
     /// The instance metadata of Amazon EC2.
     Aws,
@@ -30,6 +31,7 @@ pub enum NoticeSource {
 ///
 /// In the journal: variants are appended, never reordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum NoticeKind {
     /// The machine or process is ended.
     Terminate,

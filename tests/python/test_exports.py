@@ -162,6 +162,13 @@ class Exports(unittest.TestCase):
             trials, points = lines(one.read()), lines(other.read())
         self.assertEqual(manifest["files"]["trials.jsonl"]["lines"], len(trials))
         self.assertEqual(manifest["files"]["points.jsonl"]["lines"], len(points))
+        with open(os.path.join(to, "attempts.jsonl")) as file:
+            attempts = lines(file.read())
+        self.assertEqual(manifest["files"]["attempts.jsonl"]["lines"], len(attempts))
+        ends = {(attempt["trial"], attempt["attempt"]): attempt["end"]["how"] for attempt in attempts}
+        for trial in trials:
+            last = ends[(trial["number"], trial["attempts"])]
+            self.assertEqual(last, "finished" if trial["state"] == "completed" else "failed")
         counts = manifest["sweep"]["counts"]
         self.assertEqual({state: count for state, count in counts.items() if count}, {"completed": 3, "diverged": 1})
         for trial, expected in zip(trials, self.results):

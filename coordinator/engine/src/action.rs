@@ -85,6 +85,8 @@ pub enum Action {
     },
     /// Write into the history that people look at.
     Record(Record),
+    /// Write into the history and tell nobody: it belongs to a sweep that nobody may see, or not yet.
+    Archive(Record),
     /// Nothing refers to these objects any more, and has not for a while: delete them from the object store.
     DeleteObjects {
         /// Manifests and parts.
@@ -125,6 +127,7 @@ pub struct GangPlace {
 
 /// Why a worker loses a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RevokeReason {
     /// Somebody else may have it: it expired, or the report came under an old epoch. Stop, keep nothing.
     Stale,
@@ -157,6 +160,11 @@ pub enum Reply {
         /// Trials that it changed.
         trials: u32,
     },
+    /// An import has begun.
+    Importing {
+        /// The sweep's number.
+        sweep: SweepId,
+    },
 }
 
 /// Why the engine does not do what a client asked.
@@ -184,6 +192,32 @@ pub enum Refusal {
     TooManySweeps {
         /// The limit.
         limit: usize,
+    },
+    /// It was imported, so nothing is done to it any more.
+    #[error("it was imported, and an imported sweep is read-only")]
+    ReadOnly,
+    /// The same export is here already.
+    #[error("this export is here already, as {name}")]
+    AlreadyImported {
+        /// Its name here.
+        name: SweepName,
+    },
+    /// A sweep of that name is here already, or on its way.
+    #[error("there is a sweep {name} already{}", if *coming { ", which is being imported just now" } else { "" })]
+    NameTaken {
+        /// The name.
+        name: SweepName,
+        /// It is being imported.
+        coming: bool,
+    },
+    /// No import of that token is under way: it broke off, or the coordinator restarted.
+    #[error("the import has broken off")]
+    NoImport,
+    /// What came does not fit what came before; all of it is discarded.
+    #[error("the export does not hold together: {what}")]
+    BadImport {
+        /// What does not fit.
+        what: String,
     },
 }
 
@@ -344,6 +378,11 @@ pub enum Record {
         device: DeviceName,
         /// Seconds of training, all attempts together.
         seconds: f64,
+    },
+    /// An import broke off: nothing that the history has of its sweep is needed.
+    Discarded {
+        /// The sweep's number, which no other gets.
+        sweep: SweepId,
     },
 }
 

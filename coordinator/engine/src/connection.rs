@@ -184,7 +184,8 @@ impl State {
         self.take_all_back(id, end, out);
     }
 
-    pub(crate) fn restarted(&mut self, out: &Out<'_>) {
+    pub(crate) fn restarted(&mut self, out: &mut Out<'_>) {
+        self.discard_imports(out);
         let until = out.at.after_s(self.config.lease_s);
         let present: Vec<WorkerId> =
             self.workers.iter().filter(|(_, worker)| !worker.is_gone()).map(|(id, _)| *id).collect();

@@ -74,8 +74,14 @@ impl State {
         out.push(Action::Reply { request, outcome: outcome.map(|trials| Reply::Done { trials }) });
     }
 
+    /// A sweep to which something may be done.
+    fn changeable(&mut self, id: SweepId) -> Result<&mut Sweep, Refusal> {
+        let sweep = self.sweep_mut(id).filter(|sweep| sweep.is_visible()).ok_or(Refusal::NoSweep)?;
+        if sweep.import.is_some() { Err(Refusal::ReadOnly) } else { Ok(sweep) }
+    }
+
     fn control_sweep(&mut self, id: SweepId, command: Command, out: &mut Out<'_>) -> Result<u32, Refusal> {
-        let sweep = self.sweep_mut(id).ok_or(Refusal::NoSweep)?;
+        let sweep = self.changeable(id)?;
         match (sweep.state(), command) {
             (SweepState::Cancelled, Command::Cancel) => return Ok(0),
             (SweepState::Cancelled, Command::Pause | Command::Resume) => {
@@ -119,7 +125,7 @@ impl State {
         out: &mut Out<'_>,
     ) -> Result<u32, Refusal> {
         let TrialRef { sweep: id, number } = trial_ref;
-        let sweep = self.sweep_mut(id).ok_or(Refusal::NoSweep)?;
+        let sweep = self.changeable(id)?;
         let trials = sweep.total;
         let state = sweep.state_of(number).ok_or(Refusal::NoTrial { number, trials })?;
         if state == TrialState::Cancelled && command == Command::Cancel {

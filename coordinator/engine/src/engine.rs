@@ -78,6 +78,7 @@ impl Engine {
             Event::Gang { session, trial, epoch, generation, step, news } => {
                 state.gang_news(session, (trial, epoch), generation, step, news, out);
             }
+            Event::Import { request, token, step } => state.import(request, token, step, out),
         }
         state.place(out);
         if settles && !state.gangs.is_empty() {

@@ -3,7 +3,10 @@
 //! The journal outlives this program's version: variants and fields are appended, never reordered or removed,
 //! and [`FORMAT_VERSION`] grows with every change.
 
-use crate::refs::{RequestId, SessionId, SweepId, TrialRef};
+use crate::{
+    import::{ImportStep, ImportToken},
+    refs::{RequestId, SessionId, SweepId, TrialRef},
+};
 use serde::{Deserialize, Serialize};
 use spotsweep_proto::{
     digest::Digest,
@@ -104,6 +107,15 @@ pub enum Event {
         step: u64,
         /// What happened to it.
         news: GangNews,
+    },
+    /// A finished sweep comes back from an export.
+    Import {
+        /// Who waits for the answer.
+        request: RequestId,
+        /// Which import.
+        token: ImportToken,
+        /// The next of it.
+        step: ImportStep,
     },
 }
 

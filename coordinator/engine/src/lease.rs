@@ -25,7 +25,7 @@ pub(crate) fn backoff_s(base_s: f64, failures: u32) -> f64 {
     (base_s * f64::from(doublings).exp2()).clamp(0.0, BACKOFF_MOST_S)
 }
 
-fn brief(end: &AttemptEnd) -> BriefEnd {
+pub(crate) fn brief(end: &AttemptEnd) -> BriefEnd {
     match end {
         AttemptEnd::Finished => BriefEnd::Finished,
         AttemptEnd::Failed { kind, .. } => BriefEnd::Failed(*kind),

@@ -14,6 +14,7 @@ mod engine;
 pub mod event;
 pub mod explain;
 mod gang;
+pub mod import;
 mod interruptions;
 mod lease;
 mod notices;

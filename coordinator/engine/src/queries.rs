@@ -134,15 +134,20 @@ impl Engine {
         self.state.totals
     }
 
-    /// All sweeps, in order of submission.
+    /// All sweeps that anybody may see, in order of submission and of the beginning of imports.
     pub fn sweeps(&self) -> impl Iterator<Item = SweepView> + '_ {
-        self.state.sweeps.iter().enumerate().map(|(index, sweep)| sweep_view(sweep_id(index), sweep))
+        let all = self.state.sweeps.iter().enumerate().filter(|(_, sweep)| sweep.is_visible());
+        all.map(|(index, sweep)| sweep_view(sweep_id(index), sweep))
+    }
+
+    fn visible(&self, id: SweepId) -> Option<&Sweep> {
+        self.state.sweep(id).filter(|sweep| sweep.is_visible())
     }
 
     /// One sweep.
     #[must_use]
     pub fn sweep(&self, id: SweepId) -> Option<SweepView> {
-        Some(sweep_view(id, self.state.sweep(id)?))
+        Some(sweep_view(id, self.visible(id)?))
     }
 
     /// The sweep of that name.
@@ -154,7 +159,7 @@ impl Engine {
     /// One trial; `None` if there is no such sweep or it has no such trial.
     #[must_use]
     pub fn trial(&self, trial_ref: TrialRef) -> Option<TrialView> {
-        let sweep = self.state.sweep(trial_ref.sweep)?;
+        let sweep = self.visible(trial_ref.sweep)?;
         let unopened = Trial::new(sweep.state_of(trial_ref.number)?);
         let trial = sweep.trials.get(trial_ref.number).unwrap_or(&unopened);
         let brief = self.trial_brief(trial_ref)?;
@@ -181,13 +186,13 @@ impl Engine {
     /// The number from which on no trial of the sweep has had a lease.
     #[must_use]
     pub fn opened(&self, sweep: SweepId) -> Option<u32> {
-        self.state.sweep(sweep).map(|sweep| sweep.trials.len())
+        self.visible(sweep).map(|sweep| sweep.trials.len())
     }
 
     /// The brief part of [`Self::trial`].
     #[must_use]
     pub fn trial_brief(&self, trial_ref: TrialRef) -> Option<TrialBrief> {
-        let sweep = self.state.sweep(trial_ref.sweep)?;
+        let sweep = self.visible(trial_ref.sweep)?;
         let state = sweep.state_of(trial_ref.number)?;
         let unopened = Trial::new(state);
         let trial = sweep.trials.get(trial_ref.number).unwrap_or(&unopened);
@@ -250,5 +255,6 @@ fn sweep_view(id: SweepId, sweep: &Sweep) -> SweepView {
         best: sweep.best,
         target_reached: sweep.target_reached,
         stale_reports: sweep.stale_reports,
+        imported: sweep.import.as_ref().map(|import| import.from.clone()),
     }
 }

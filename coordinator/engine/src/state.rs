@@ -5,6 +5,7 @@ use crate::{
     action::{Action, Record},
     config::Config,
     gang::Gang,
+    import::ImportToken,
     interruptions::Interruptions,
     notices::WorkerNotice,
     placement::Placement,
@@ -47,6 +48,8 @@ pub(crate) struct State {
     pub(crate) gangs: BTreeMap<TrialRef, Gang>,
     /// Sweeps whose trials wait for more workers than are idle, since when.
     pub(crate) short: BTreeMap<SweepId, Time>,
+    /// Imports of which more is to come.
+    pub(crate) imports: BTreeMap<ImportToken, SweepId>,
     #[serde(skip)]
     pub(crate) names: BTreeMap<SweepName, SweepId>,
     #[serde(skip)]
@@ -76,6 +79,10 @@ impl Out<'_> {
     pub(crate) fn record(&mut self, record: Record) {
         self.actions.push(Action::Record(record));
     }
+
+    pub(crate) fn archive(&mut self, record: Record) {
+        self.actions.push(Action::Archive(record));
+    }
 }
 
 impl State {
@@ -96,6 +103,7 @@ impl State {
             interruptions: Interruptions::default(),
             gangs: BTreeMap::new(),
             short: BTreeMap::new(),
+            imports: BTreeMap::new(),
             names: BTreeMap::new(),
             incarnations: BTreeMap::new(),
             sessions: BTreeMap::new(),
@@ -108,7 +116,9 @@ impl State {
     /// Makes what follows from the rest, after the rest was read from a snapshot.
     pub(crate) fn rebuild(&mut self) {
         for (id, sweep) in (0..).map(SweepId).zip(&self.sweeps) {
-            self.names.insert(sweep.name.clone(), id);
+            if sweep.has_name() {
+                self.names.insert(sweep.name.clone(), id);
+            }
             self.has_gangs |= sweep.spec.resources.workers.is_gang();
             for trial in sweep.trials.iter() {
                 for kept in &trial.kept {

@@ -6,6 +6,7 @@
 use crate::{
     action::{Record, TrialState},
     event::DeviceKind,
+    import::Import,
     refs::{SweepId, TrialRef},
     state::Out,
     time::Time,
@@ -90,6 +91,8 @@ pub(crate) struct Sweep {
     pub(crate) open: BTreeSet<u32>,
     /// Of those, the ones that wait for a worker and nothing else, by lane.
     pub(crate) ready: [BTreeSet<u32>; 3],
+    /// Where it comes from, if it was imported.
+    pub(crate) import: Option<Box<Import>>,
     /// Where its lanes stand in the queues; rebuilt after a restore.
     #[serde(skip)]
     pub(crate) queued: [Option<QueueKey>; 3],
@@ -116,6 +119,7 @@ impl Sweep {
             stale_reports: 0,
             open: BTreeSet::new(),
             ready: Default::default(),
+            import: None,
             queued: [None; 3],
         }
     }

@@ -264,6 +264,15 @@ impl TrialTable {
         }
     }
 
+    /// Lets go of the trials from `len` on.
+    pub(crate) fn truncate(&mut self, len: u32) {
+        let len = len as usize;
+        self.0.truncate(len.div_ceil(BLOCK));
+        if let Some(last) = self.0.get_mut(len / BLOCK) {
+            last.truncate(len % BLOCK);
+        }
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Trial> {
         self.0.iter().flatten()
     }
@@ -290,6 +299,10 @@ mod tests {
         assert!((0..3000).all(|n| table.get(n).is_some_and(|t| t.step == u64::from(n))));
         assert!(table.get(3000).is_none() && table.get_mut(3000).is_none());
         assert_eq!(table.iter().count(), 3000);
+        for len in [3000, 2049, 2048, 2047, 1, 0] {
+            table.truncate(len);
+            assert_eq!((table.len(), table.iter().count()), (len, len as usize));
+        }
     }
 
     #[test]

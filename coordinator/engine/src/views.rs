@@ -9,6 +9,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use spotsweep_proto::{
+    digest::Digest,
     ids::{DeviceName, Epoch, Incarnation, SweepName, WorkerName},
     line::FailureKind,
     notice::Notice,
@@ -164,6 +165,21 @@ pub struct SweepView {
     pub target_reached: bool,
     /// Reports about it that were dropped because their epoch was stale.
     pub stale_reports: u64,
+    /// Where it comes from, if it was imported; then it is read-only.
+    pub imported: Option<ImportView>,
+}
+
+/// Where an imported sweep comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportView {
+    /// Version of the program that exported it.
+    pub program: String,
+    /// Version of the export's format.
+    pub format: u32,
+    /// Of the whole export.
+    pub digest: Digest,
+    /// When it was imported.
+    pub at: Time,
 }
 
 /// Where a trial runs or last ran.

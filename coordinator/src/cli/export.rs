@@ -104,7 +104,14 @@ async fn export(args: ExportArgs) -> Outcome {
     let folder = staging.path();
     let poured = match args.kind {
         Kind::Csv => pour(&mut source, &subject, &mut Csv::begin(folder)?).await?,
-        Kind::Json => pour(&mut source, &subject, &mut Json::begin(folder, &subject)?).await?,
+        Kind::Json => {
+            let mut json = Json::begin(folder, &subject)?;
+            let mut pages = source.attempt_pages(&name).await?;
+            while let Some(page) = pages.message().await? {
+                json.attempts(&page.attempts)?;
+            }
+            pour(&mut source, &subject, &mut json).await?
+        }
         Kind::Parquet => pour(&mut source, &subject, &mut Parquet::begin(folder)?).await?,
         Kind::Tensorboard => pour(&mut source, &subject, &mut TensorBoard::begin(folder, &subject)).await?,
         Kind::Mlflow => {

@@ -22,6 +22,8 @@ pub(crate) fn summary() -> SweepSummary {
         spec_digest: "ab".repeat(32),
         description: String::new(),
         sink_problems: Vec::new(),
+        imported: None,
+        target_reached: false,
     }
 }
 
@@ -48,6 +50,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         seconds: 12.34,
         failure: String::new(),
         best: metrics.last().map(|_| metrics[2].1).filter(|value| value.is_finite()),
+        best_step: Some(844),
+        epoch: 1,
+        ..Trial::default()
     };
     let done = |loss: f64, val: f64| {
         [

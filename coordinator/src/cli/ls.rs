@@ -101,6 +101,7 @@ pub(crate) fn row(summary: &SweepSummary) -> Row {
         .with("spec_digest", Field::text(&summary.spec_digest))
         .with("description", Field::text(&summary.description))
         .with("sink_problems", Field::text(&summary.sink_problems.join("\n")))
+        .with("imported_at", Field::time(summary.imported.as_ref().map(|from| from.at_us)))
 }
 
 /// Sweeps as a table.

@@ -21,6 +21,7 @@ mod export;
 pub(crate) mod fixtures;
 mod host;
 mod http;
+mod import;
 mod interrupts;
 mod local;
 mod logs;
@@ -28,11 +29,11 @@ mod ls;
 mod metrics;
 mod models;
 mod modules;
-mod order;
+pub(crate) mod order;
 mod out;
 mod plot;
 mod report;
-mod results;
+pub(crate) mod results;
 mod rows;
 mod run;
 mod serve;
@@ -100,6 +101,8 @@ pub(crate) enum Command {
     Logs(logs::LogsArgs),
     /// Write a sweep as CSV, JSON, Parquet, or for TensorBoard or MLflow
     Export(export::ExportArgs),
+    /// Take a finished sweep back from an export as JSON
+    Import(import::ImportArgs),
     /// Write a sweep as one page: what was searched, what is best, what made the difference
     Report(report::ReportArgs),
     /// Say why a trial waits, moved, stopped or failed
@@ -150,6 +153,7 @@ fn dispatch(command: Command) -> Outcome {
         Command::Logs(args) => wait(logs::run(args)),
         // What reads, and what writes, have a thread each.
         Command::Export(args) => wait_in_threads(export::run(args)),
+        Command::Import(args) => wait_in_threads(import::run(args)),
         Command::Report(args) => wait(report::run(args)),
         Command::Explain(args) => wait(explain::run(args)),
         Command::Workers(args) => wait(workers::run(args)),

@@ -110,6 +110,12 @@ impl Key {
         }
     }
 
+    /// Which of two comes first, if the key tells.
+    #[must_use]
+    pub(crate) fn order(&self, a: &Trial, b: &Trial) -> Ordering {
+        self.compare(self.value(a).as_ref(), self.value(b).as_ref())
+    }
+
     fn compare(&self, a: Option<&Rank>, b: Option<&Rank>) -> Ordering {
         match (a, b) {
             (None, None) => Ordering::Equal,

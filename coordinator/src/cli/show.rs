@@ -120,6 +120,13 @@ fn sweep_in_words(sweep: &SweepSummary, spec_json: &str) -> String {
     if sweep.stale_reports > 0 {
         facts.add("stale", &format!("{} dropped", text::count(sweep.stale_reports, "report")));
     }
+    if let Some(from) = &sweep.imported {
+        let (at, program) = (text::utc(from.at_us), &from.program);
+        facts.add(
+            "imported",
+            &format!("{at}, from an export of spotsweep {program} (format {}); read-only", from.format),
+        );
+    }
     facts.add("spec", &sweep.spec_digest);
     facts.text
 }
@@ -200,6 +207,7 @@ impl Facts {
 mod tests {
     use super::super::fixtures::{summary, trials};
     use super::*;
+    use spotsweep_wire::v1::Imported;
 
     fn shown(answer: &ShowSweepResponse) -> String {
         anstream::adapter::strip_str(&in_words(answer)).to_string()
@@ -220,6 +228,13 @@ mod tests {
         let mut answer =
             ShowSweepResponse { sweep: Some(summary()), trial: None, spec_json: "{}".to_owned() };
         insta::assert_snapshot!(shown(&answer));
+        answer.sweep.as_mut().unwrap().imported = Some(Imported {
+            program: "9.8.7\u{1b}[31m".to_owned(),
+            format: 2,
+            digest: "ef".repeat(32),
+            at_us: 1_795_600_000_000_000,
+        });
+        insta::assert_snapshot!("imported", shown(&answer));
         answer.trial = Some(trials().swap_remove(3));
         insta::assert_snapshot!(shown(&answer));
         answer.trial = Some(trials().swap_remove(2));

@@ -15,14 +15,14 @@ use crate::{
     queries::Queries,
     store::{self, OBJECTS_FOLDER},
 };
-use futures::{StreamExt as _, stream::BoxStream};
+use futures::{Stream, StreamExt as _, stream::BoxStream};
 use spotsweep_proto::{catalogue::nearest, limits::GRPC_MESSAGE_BYTES};
 use spotsweep_wire::v1::{
-    ControlRequest, ExplainRequest, ListCheckpointsRequest, ListCheckpointsResponse, ListSweepsRequest,
-    ListTrialsRequest, ListTrialsResponse, ListWorkersRequest, MetricsRequest, MetricsResponse, Point,
-    PutCodeRequest, ResultsRequest, ResultsResponse, ShowSweepRequest, ShowSweepResponse, StatusRequest,
-    StatusResponse, SubmitRequest, SubmitResponse, SweepSummary, Trial, WatchRequest, WatchResponse,
-    WorkerSummary,
+    AttemptsRequest, AttemptsResponse, ControlRequest, ExplainRequest, ImportRequest, ImportResponse,
+    ListCheckpointsRequest, ListCheckpointsResponse, ListSweepsRequest, ListTrialsRequest,
+    ListTrialsResponse, ListWorkersRequest, MetricsRequest, MetricsResponse, Point, PutCodeRequest,
+    ResultsRequest, ResultsResponse, ShowSweepRequest, ShowSweepResponse, StatusRequest, StatusResponse,
+    SubmitRequest, SubmitResponse, SweepSummary, Trial, WatchRequest, WatchResponse, WorkerSummary,
     control_client::ControlClient,
     control_server::{Control as _, ControlServer},
 };
@@ -231,6 +231,29 @@ impl Source {
             None => self.client.results(request).await.map(|sent| sent.map(Pages::Sent)),
         };
         self.told(sweep, answer).await
+    }
+
+    /// Every attempt of a sweep in order of trial and epoch, page by page.
+    ///
+    /// # Errors
+    /// If there is no such sweep.
+    pub(crate) async fn attempt_pages(
+        &mut self,
+        sweep: &str,
+    ) -> Result<Streaming<AttemptsResponse>, Problem> {
+        let answer = self.client.attempts(AttemptsRequest { sweep: sweep.to_owned() }).await;
+        self.told(sweep, answer).await
+    }
+
+    /// Hands in an export: its beginning, then its files piece by piece.
+    ///
+    /// # Errors
+    /// If it is not what it says, or nobody takes it.
+    pub(crate) async fn import(
+        &mut self,
+        messages: impl Stream<Item = ImportRequest> + Send + 'static,
+    ) -> Result<ImportResponse, Problem> {
+        Ok(self.client.import(messages).await?.into_inner())
     }
 
     /// A page of a sweep's trials.

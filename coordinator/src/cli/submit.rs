@@ -104,7 +104,7 @@ async fn put(source: &mut Source, file: &sweep_file::SweepFile) -> Result<(), Pr
 }
 
 /// 16 random bytes of the system.
-fn token() -> Result<[u8; 16], Problem> {
+pub(super) fn token() -> Result<[u8; 16], Problem> {
     let path = Path::new("/dev/urandom");
     let mut token = [0; 16];
     std::fs::File::open(path)

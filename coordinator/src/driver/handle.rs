@@ -7,6 +7,7 @@ use crate::error::{Code, Problem};
 use spotsweep_engine::{
     Engine, Refusal, Reply, SessionId,
     event::{Command, Hello, ReportBatch, Target},
+    import::{ImportStep, ImportToken},
 };
 use spotsweep_proto::{notice::Notice, spec::SweepSpec};
 use std::sync::{
@@ -50,6 +51,26 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.send(Input::Control { target, command, reply }).await?;
         answer.await.map_err(|_| self.why_silent())
+    }
+
+    /// Takes the next step of an import; answers once it is durable.
+    ///
+    /// # Errors
+    /// As [`Self::submit`].
+    pub async fn import(
+        &self,
+        token: ImportToken,
+        step: ImportStep,
+    ) -> Result<Result<Reply, Refusal>, Problem> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Input::Import { token, step, reply }).await?;
+        answer.await.map_err(|_| self.why_silent())
+    }
+
+    /// Gives an import up, whether it began or not, even while the journal is stalled. Waits for no answer: none is needed.
+    pub async fn abandon_import(&self, token: ImportToken) {
+        let (reply, _nobody) = oneshot::channel();
+        let _ended = self.inputs.send(Input::Import { token, step: ImportStep::Abandon, reply }).await;
     }
 
     /// Looks at the engine. The answer comes once all that the engine had seen is durable, with the number of the

@@ -22,6 +22,7 @@ use crate::store::StoreError;
 use spotsweep_engine::{
     Engine, Refusal, Reply, SessionId, TrialRef,
     event::{Command, GangNews, Hello, ReportBatch, Target},
+    import::{ImportStep, ImportToken},
 };
 use spotsweep_proto::{gang::Generation, ids::Epoch, notice::Notice, spec::SweepSpec};
 use tokio::sync::oneshot;
@@ -30,6 +31,7 @@ use tokio::sync::oneshot;
 pub(crate) enum Input {
     Submit { token: u128, spec: Box<SweepSpec>, reply: Answer },
     Control { target: Target, command: Command, reply: Answer },
+    Import { token: ImportToken, step: ImportStep, reply: Answer },
     Join { hello: Box<Hello>, link: SessionLink },
     Ready { session: SessionId, device: u16, credits: u32 },
     Reports { session: SessionId, batch: ReportBatch },

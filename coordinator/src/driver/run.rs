@@ -7,7 +7,9 @@ use super::{
     writer::{self, Job, Outcome, Writer},
 };
 use crate::store::{Commit, CommitHistory, Journal, encode_event};
-use spotsweep_engine::{Action, Engine, Event, RequestId, SessionId, Time, action::Record};
+use spotsweep_engine::{
+    Action, Engine, Event, RequestId, SessionId, Time, action::Record, import::ImportStep,
+};
 use spotsweep_proto::digest::Digest;
 use std::{
     collections::HashMap,
@@ -62,6 +64,8 @@ struct Group {
     events: u32,
     actions: Vec<Action>,
     records: Vec<Record>,
+    /// For the history alone.
+    archived: Vec<Record>,
     releases: Vec<Release>,
 }
 
@@ -205,6 +209,12 @@ impl Driver {
                 let request = self.request(reply);
                 self.take(Event::Control { request, target, command });
             }
+            // While the journal is stalled an import may be given up, and nothing else.
+            Input::Import { ref step, .. } if *step != ImportStep::Abandon && self.is_stalled() => {}
+            Input::Import { token, step, reply } => {
+                let request = self.request(reply);
+                self.take(Event::Import { request, token, step });
+            }
             Input::Join { hello, link } => {
                 let session = link.session;
                 if self.sessions.open(link, hello.incarnation, hello.held.clone()) {
@@ -268,6 +278,7 @@ impl Driver {
         for action in self.scratch.drain(..) {
             match action {
                 Action::Record(record) => self.group.records.push(record),
+                Action::Archive(record) => self.group.archived.push(record),
                 action => self.group.actions.push(action),
             }
         }
@@ -278,13 +289,20 @@ impl Driver {
         if self.in_flight.is_some() || self.group.events == 0 {
             return;
         }
-        let Group { payload, events, actions, records, releases } = std::mem::take(&mut self.group);
+        let Group { payload, events, actions, records, mut archived, releases } =
+            std::mem::take(&mut self.group);
         self.seq += 1;
         let seq = self.seq;
         self.journal_bytes += payload.len() as u64;
         let records = Arc::new(records);
         let commit = Commit { seq, at: self.clock.last(), events, payload };
-        let history = CommitHistory { seq, records: records.clone() };
+        let all = if archived.is_empty() {
+            records.clone()
+        } else {
+            archived.extend(records.iter().cloned());
+            Arc::new(archived)
+        };
+        let history = CommitHistory { seq, records: all };
         // A writer that has ended has said so, or says so next.
         let _ended = self.writer.jobs.send(Job::Commit(commit, history));
         self.in_flight = Some(InFlight { at: self.clock.last(), actions, records, releases });
@@ -341,7 +359,7 @@ impl Driver {
                     }
                 }
                 // Taken out by `take`.
-                Action::Record(_) => {}
+                Action::Record(_) | Action::Archive(_) => {}
             }
         }
         for session in self.sessions.send() {

@@ -52,7 +52,10 @@ impl Gist {
                     gist.others.push(place);
                     Some(*trial)
                 }
-                Record::Sweep { .. } | Record::SweepState { .. } | Record::Trials { .. } => {
+                Record::Sweep { .. }
+                | Record::SweepState { .. }
+                | Record::Trials { .. }
+                | Record::Discarded { .. } => {
                     gist.others.push(place);
                     None
                 }

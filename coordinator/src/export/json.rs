@@ -1,24 +1,26 @@
-//! JSON: `manifest.json` (what this is), `trials.jsonl` (one object a trial), `points.jsonl` (one object a report).
+//! JSON: `manifest.json` (what this is), `trials.jsonl` (one object a trial), `attempts.jsonl` (one object an attempt),
+//! `points.jsonl` (one object a report).
 //!
-//! Nothing is lost: NaN and the infinities, which JSON has no numbers for, are the strings "NaN", "inf" and "-inf", and
-//! times are microseconds since the Unix epoch. The manifest is written last and names how much there is.
+//! Nothing is lost but checkpoints: NaN and the infinities, which JSON has no numbers for, are the strings "NaN", "inf" and
+//! "-inf", and times are microseconds since the Unix epoch. The manifest is written last and names how much there is.
+//! `import` reads it back.
 
-use super::{Export, Subject, failed, not_finite, params};
+use super::{
+    Export, Subject, failed,
+    manifest::{FILES, FORMAT, FORMAT_VERSION, Files, Listed, MANIFEST, Manifest, Sweep},
+    not_finite, params,
+};
 use crate::error::{Code, Problem};
-use serde::{Serialize, Serializer, ser::SerializeMap as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::SerializeMap as _};
 use serde_json::{Map, Value};
-use spotsweep_wire::v1::{Metric, Point, SweepSummary, Trial};
+use spotsweep_wire::v1::{Attempt, Failure, Metric, Point, Trial};
 use std::{
-    collections::BTreeMap,
+    fmt,
     fs::File,
     io::{BufWriter, Write as _},
     path::{Path, PathBuf},
 };
 
-/// Raised when a field changes its meaning or goes.
-pub(crate) const FORMAT_VERSION: u32 = 1;
-/// What the manifest calls the format.
-pub(crate) const FORMAT: &str = "spotsweep-export";
 /// Bytes of a file's buffer.
 const BUFFER: usize = 1 << 18;
 
@@ -27,6 +29,7 @@ pub(crate) struct Json {
     folder: PathBuf,
     subject: Subject,
     trials: Lines,
+    attempts: Lines,
     points: Lines,
     number: u32,
 }
@@ -50,9 +53,33 @@ impl Json {
         Ok(Self {
             folder: folder.to_owned(),
             subject: subject.clone(),
-            trials: Lines::begin(folder.join("trials.jsonl"))?,
-            points: Lines::begin(folder.join("points.jsonl"))?,
+            trials: Lines::begin(folder.join(FILES[0]))?,
+            attempts: Lines::begin(folder.join(FILES[1]))?,
+            points: Lines::begin(folder.join(FILES[2]))?,
             number: 0,
+        })
+    }
+
+    /// The next attempts, in order of trial and epoch; independent of the trials and points.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub(crate) fn attempts(&mut self, attempts: &[Attempt]) -> Result<(), Problem> {
+        attempts.iter().try_for_each(|attempt| {
+            let end = attempt.end.as_ref();
+            let how = end.map(|end| serde_json::from_str(&end.how_json)).transpose();
+            self.attempts.add(&AttemptLine {
+                trial: attempt.number,
+                attempt: attempt.attempt,
+                epoch: attempt.epoch,
+                worker: &attempt.worker,
+                device: &attempt.device,
+                first_step: attempt.first_step,
+                started_at_us: attempt.started_at_us,
+                last_step: end.map(|end| end.last_step),
+                ended_at_us: end.map(|end| end.at_us),
+                end: how.map_err(|error| wrong(&error))?,
+            })
         })
     }
 }
@@ -69,11 +96,20 @@ impl Export for Json {
             total_steps: trial.total_steps,
             attempts: trial.attempts,
             failures: trial.failures,
-            seconds: trial.seconds,
+            interruptions: trial.interruptions,
+            epoch: trial.epoch,
+            best: trial.best.map(|value| Best { value: Number(value), step: trial.best_step.unwrap_or(0) }),
+            objective: trial.objective.map(Number),
+            seconds: Number(trial.seconds),
             device: &trial.device,
             worker: &trial.worker,
             weights_digest: &trial.weights_digest,
             failure: &trial.failure,
+            last_failure: trial.last_failure.as_ref().map(|Failure { kind, worker, at_us }| LastFailure {
+                kind: kind.clone(),
+                worker: worker.clone(),
+                at_us: *at_us,
+            }),
         })
     }
 
@@ -90,18 +126,20 @@ impl Export for Json {
     }
 
     async fn end(&mut self) -> Result<(), Problem> {
-        let (trials, points) = (self.trials.end()?, self.points.end()?);
+        let files =
+            Files { trials: self.trials.end()?, attempts: self.attempts.end()?, points: self.points.end()? };
         let manifest = Manifest {
-            format: FORMAT,
+            format: FORMAT.to_owned(),
             version: FORMAT_VERSION,
-            program: env!("CARGO_PKG_VERSION"),
+            program: env!("CARGO_PKG_VERSION").to_owned(),
             sweep: Sweep::of(&self.subject.sweep),
             spec: serde_json::from_str(&self.subject.spec_json).unwrap_or_default(),
-            files: BTreeMap::from([("trials.jsonl", trials), ("points.jsonl", points)]),
+            files,
+            blake3: String::new(),
         };
-        let path = self.folder.join("manifest.json");
-        let text = serde_json::to_string_pretty(&manifest).map_err(|error| wrong(&error))?;
-        std::fs::write(&path, text + "\n").map_err(|error| failed("write", &path, &error))
+        let path = self.folder.join(MANIFEST);
+        let text = manifest.sealed().map_err(|error| wrong(&error))?;
+        std::fs::write(&path, text).map_err(|error| failed("write", &path, &error))
     }
 }
 
@@ -134,63 +172,6 @@ impl Lines {
 }
 
 #[derive(Serialize)]
-struct Manifest {
-    format: &'static str,
-    version: u32,
-    program: &'static str,
-    sweep: Sweep,
-    spec: Value,
-    files: BTreeMap<&'static str, Listed>,
-}
-
-#[derive(Serialize)]
-struct Listed {
-    lines: u64,
-    bytes: u64,
-    blake3: String,
-}
-
-#[derive(Serialize)]
-struct Sweep {
-    sweep: String,
-    state: String,
-    description: String,
-    trials: u64,
-    counts: BTreeMap<String, u64>,
-    best_trial: Option<String>,
-    best_value: Option<Number>,
-    objective: String,
-    goal: String,
-    priority: i32,
-    submitted_at_us: u64,
-    ended_at_us: Option<u64>,
-    stale_reports: u64,
-    spec_digest: String,
-}
-
-impl Sweep {
-    fn of(summary: &SweepSummary) -> Self {
-        let summary = summary.clone();
-        Self {
-            sweep: summary.sweep,
-            state: summary.state,
-            description: summary.description,
-            trials: summary.trials,
-            counts: summary.counts.into_iter().collect(),
-            best_trial: summary.best_trial,
-            best_value: summary.best_value.map(Number),
-            objective: summary.objective,
-            goal: summary.goal,
-            priority: summary.priority,
-            submitted_at_us: summary.submitted_at_us,
-            ended_at_us: summary.ended_at_us,
-            stale_reports: summary.stale_reports,
-            spec_digest: summary.spec_digest,
-        }
-    }
-}
-
-#[derive(Serialize)]
 struct TrialLine<'a> {
     number: u32,
     state: &'a str,
@@ -200,11 +181,45 @@ struct TrialLine<'a> {
     total_steps: Option<u64>,
     attempts: u32,
     failures: u32,
-    seconds: f64,
+    interruptions: u32,
+    epoch: u64,
+    best: Option<Best>,
+    objective: Option<Number>,
+    seconds: Number,
     device: &'a str,
     worker: &'a str,
     weights_digest: &'a str,
     failure: &'a str,
+    last_failure: Option<LastFailure>,
+}
+
+/// The best value of the objective that a trial reported.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Best {
+    pub(crate) value: Number,
+    pub(crate) step: u64,
+}
+
+/// The latest failure of a trial, whose message is its `failure`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct LastFailure {
+    pub(crate) kind: String,
+    pub(crate) worker: String,
+    pub(crate) at_us: u64,
+}
+
+#[derive(Serialize)]
+struct AttemptLine<'a> {
+    trial: u32,
+    attempt: u32,
+    epoch: u64,
+    worker: &'a str,
+    device: &'a str,
+    first_step: u64,
+    started_at_us: u64,
+    last_step: Option<u64>,
+    ended_at_us: Option<u64>,
+    end: Option<Value>,
 }
 
 #[derive(Serialize)]
@@ -217,7 +232,45 @@ struct PointLine<'a> {
 }
 
 /// A number, or the word for what is none in JSON.
-struct Number(f64);
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Number(pub(crate) f64);
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reads;
+        impl de::Visitor<'_> for Reads {
+            type Value = Number;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number, \"NaN\", \"inf\" or \"-inf\"")
+            }
+
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Number, E> {
+                Ok(Number(value))
+            }
+
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "as JSON readers do; an export writes 1.0 for the float 1"
+            )]
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Number, E> {
+                Ok(Number(value as f64))
+            }
+
+            #[expect(clippy::cast_precision_loss, reason = "as above")]
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Number, E> {
+                Ok(Number(value as f64))
+            }
+
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<Number, E> {
+                let values = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
+                let found = values.into_iter().find(|value| not_finite(*value) == word);
+                found.map(Number).ok_or_else(|| E::invalid_value(de::Unexpected::Str(word), &self))
+            }
+        }
+        deserializer.deserialize_any(Reads)
+    }
+}
 
 impl Serialize for Number {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -250,12 +303,15 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_lost_and_the_manifest_says_how_much_there_is() {
         let folder = tempfile::tempdir().unwrap();
-        testing::pour(&mut Json::begin(folder.path(), &testing::subject()).unwrap()).await;
+        let mut json = Json::begin(folder.path(), &testing::subject()).unwrap();
+        json.attempts(&testing::attempts()).unwrap();
+        testing::pour(&mut json).await;
         let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
         insta::assert_snapshot!(read("trials.jsonl"));
         insta::assert_snapshot!(read("points.jsonl"));
+        insta::assert_snapshot!(read("attempts.jsonl"));
         let manifest: Value = serde_json::from_str(&read("manifest.json")).unwrap();
-        for name in ["trials.jsonl", "points.jsonl"] {
+        for name in FILES {
             let text = read(name);
             let listed = &manifest["files"][name];
             assert_eq!(listed["lines"], text.lines().count());

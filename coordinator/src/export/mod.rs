@@ -10,6 +10,7 @@ use std::{io, path::Path};
 pub(crate) mod csv;
 pub(crate) mod folder;
 pub(crate) mod json;
+pub(crate) mod manifest;
 pub(crate) mod mlflow;
 pub(crate) mod parquet;
 mod spool;

@@ -2,7 +2,7 @@
 
 use super::{Export, Subject};
 use crate::cli::fixtures;
-use spotsweep_wire::v1::{Metric, Point, Trial};
+use spotsweep_wire::v1::{Attempt, AttemptEnd, Metric, Point, Trial};
 
 /// What is exported.
 pub(crate) fn subject() -> Subject {
@@ -19,6 +19,30 @@ pub(crate) fn trials() -> Vec<Trial> {
     .to_string();
     trials[2].failure = "line one\nline, \"two\"".to_owned();
     trials
+}
+
+/// Its attempts: one that was interrupted, one that failed with a hostile text, one that runs.
+pub(crate) fn attempts() -> Vec<Attempt> {
+    let attempt = |number: u32, attempt: u32, how: Option<serde_json::Value>| Attempt {
+        number,
+        epoch: u64::from(attempt) + 1,
+        attempt,
+        worker: "local-1".to_owned(),
+        device: "cuda:0".to_owned(),
+        first_step: 5,
+        started_at_us: 1_795_500_000_000_000,
+        end: how.map(|how| AttemptEnd {
+            at_us: 1_795_500_001_000_000,
+            last_step: 17,
+            how_json: how.to_string(),
+        }),
+    };
+    let failed = serde_json::json!({"how": "failed", "kind": "crashed", "message": "=1\n\u{1b}[31m\u{202e}"});
+    vec![
+        attempt(0, 1, Some(serde_json::json!({"how": "expired"}))),
+        attempt(0, 2, Some(failed)),
+        attempt(1, 1, None),
+    ]
 }
 
 /// The points of trial `number`.

@@ -1,6 +1,6 @@
 //! The Control service: what clients ask, on top of [`Queries`] and the driver's [`Handle`].
 
-use super::{code, logs::Reader, modules, watch};
+use super::{code, import, logs::Reader, modules, watch};
 use crate::{
     data::sets::SetStore,
     driver::Handle,
@@ -51,6 +51,9 @@ pub struct About {
 const LOG_FOLLOWERS: usize = 64;
 /// Most trials of one page.
 const TRIALS: u32 = 1000;
+
+/// Most attempts of one message: far below its limit even if each failed in as many words as are kept.
+const ATTEMPTS: usize = 250;
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 type Answer<T> = Result<Response<T>, Status>;
@@ -128,6 +131,7 @@ impl ControlService {
 impl Control for ControlService {
     type WatchStream = Answers<v1::WatchResponse>;
     type ResultsStream = Answers<v1::ResultsResponse>;
+    type AttemptsStream = Answers<v1::AttemptsResponse>;
     type MetricsStream = Answers<v1::MetricsResponse>;
     type ReadLogStream = Answers<v1::ReadLogResponse>;
 
@@ -153,7 +157,9 @@ impl Control for ControlService {
             Reply::Submitted { name, new, .. } => {
                 Ok(Response::new(v1::SubmitResponse { sweep: name.to_string(), trials, new }))
             }
-            Reply::Done { .. } => Err(Problem::new(Code::Internal, "an answer to another question").into()),
+            Reply::Done { .. } | Reply::Importing { .. } => {
+                Err(Problem::new(Code::Internal, "an answer to another question").into())
+            }
         }
     }
 
@@ -248,6 +254,24 @@ impl Control for ControlService {
             answer
         });
         Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn attempts(&self, request: Request<v1::AttemptsRequest>) -> Answer<Self::AttemptsStream> {
+        let sweep = self.queries.find(&request.into_inner().sweep).await?.sweep;
+        let queries = self.queries.clone();
+        let pages = stream::iter(Queries::pages(&sweep)).then(move |range| {
+            let (queries, id) = (queries.clone(), sweep.id);
+            async move { queries.attempts(id, range).await.map_err(Status::from) }
+        });
+        let chunk = |attempts: &[v1::Attempt]| Ok(v1::AttemptsResponse { attempts: attempts.to_vec() });
+        let chunks = pages.map_ok(move |attempts| {
+            stream::iter(attempts.chunks(ATTEMPTS).map(chunk).collect::<Vec<Result<_, Status>>>())
+        });
+        Ok(Response::new(Box::pin(chunks.try_flatten())))
+    }
+
+    async fn import(&self, request: Request<Streaming<v1::ImportRequest>>) -> Answer<v1::ImportResponse> {
+        Ok(Response::new(import::take_in(self.handle()?, request.into_inner()).await?))
     }
 
     async fn explain(&self, request: Request<v1::ExplainRequest>) -> Answer<v1::ExplainResponse> {

@@ -3,6 +3,7 @@
 mod code;
 pub mod control;
 pub mod from_worker;
+pub(crate) mod import;
 pub(crate) mod logs;
 mod modules;
 mod rendezvous;

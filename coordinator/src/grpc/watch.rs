@@ -173,7 +173,10 @@ impl Watcher {
                     Some(What::Trial(row))
                 }
                 // The summary says these.
-                Record::Sweep { .. } | Record::SweepState { .. } | Record::Trials { .. } => None,
+                Record::Sweep { .. }
+                | Record::SweepState { .. }
+                | Record::Trials { .. }
+                | Record::Discarded { .. } => None,
             };
             if let Some(what) = what {
                 self.send(what).await;
@@ -221,9 +224,10 @@ impl Watcher {
 /// The sweep of which a record tells.
 pub(crate) fn sweep_of(record: &Record) -> SweepId {
     match record {
-        Record::Sweep { sweep, .. } | Record::SweepState { sweep, .. } | Record::Trials { sweep, .. } => {
-            *sweep
-        }
+        Record::Sweep { sweep, .. }
+        | Record::SweepState { sweep, .. }
+        | Record::Trials { sweep, .. }
+        | Record::Discarded { sweep } => *sweep,
         Record::Point { trial, .. }
         | Record::AttemptStarted { trial, .. }
         | Record::AttemptEnded { trial, .. }

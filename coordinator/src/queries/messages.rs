@@ -1,16 +1,18 @@
 //! Views of the engine as the messages that clients read. Pure: no state, no IO, no decisions.
 
-use super::board::Row;
+use super::{board::Row, how::How};
+use crate::store::AttemptRow;
 use spotsweep_engine::{
     TrialRef,
     action::TrialState,
     event::{CheckpointRef, Device, DeviceKind, Machine},
     time::Time,
-    views::{CheckpointView, Counts, DeviceView, LinkView, SweepView, TrialView, WorkerView},
+    views::{CheckpointView, Counts, DeviceView, ImportView, LinkView, SweepView, TrialView, WorkerView},
 };
 use spotsweep_proto::{
     digest::Digest,
     ids::{SweepName, TrialId},
+    line::FailureKind,
     metric::{Goal, Metrics},
     value::Assignment,
 };
@@ -76,7 +78,48 @@ pub fn sweep(view: &SweepView) -> v1::SweepSummary {
         description: view.spec.description.clone(),
         // Known beside the engine.
         sink_problems: Vec::new(),
+        imported: view.imported.as_ref().map(imported),
+        target_reached: view.target_reached,
     }
+}
+
+/// The word of a kind of failure, as in the line protocol.
+fn kind_word(kind: FailureKind) -> String {
+    match serde_json::to_value(kind) {
+        Ok(serde_json::Value::String(word)) => word,
+        Ok(_) | Err(_) => String::new(),
+    }
+}
+
+fn imported(view: &ImportView) -> v1::Imported {
+    v1::Imported {
+        program: view.program.clone(),
+        format: view.format,
+        digest: view.digest.to_string(),
+        at_us: view.at.0,
+    }
+}
+
+/// An attempt; `None` if its beginning is not known.
+///
+/// # Errors
+/// How it ended cannot be written.
+pub fn attempt(number: u32, row: &AttemptRow) -> Result<Option<v1::Attempt>, serde_json::Error> {
+    let Some((attempt, worker, device, first_step, started_at)) = &row.started else { return Ok(None) };
+    let end = row.ended.as_ref().map(|(end, last_step, at)| {
+        let how_json = serde_json::to_string(&How::from(end))?;
+        Ok::<_, serde_json::Error>(v1::AttemptEnd { at_us: at.0, last_step: *last_step, how_json })
+    });
+    Ok(Some(v1::Attempt {
+        number,
+        epoch: row.epoch.0,
+        attempt: *attempt,
+        worker: worker.to_string(),
+        device: device.to_string(),
+        first_step: *first_step,
+        started_at_us: started_at.0,
+        end: end.transpose()?,
+    }))
 }
 
 /// What the history knows of a trial and the engine does not.
@@ -116,6 +159,15 @@ pub fn trial(sweep: &SweepName, params: &Assignment, view: &TrialView, outcome: 
         seconds: view.seconds,
         failure,
         best: view.best.map(|best| best.value),
+        interruptions: view.interruptions,
+        epoch: view.epoch.0,
+        best_step: view.best.map(|best| best.step),
+        objective: view.objective,
+        last_failure: view.last_failure.as_ref().map(|failure| v1::Failure {
+            kind: kind_word(failure.kind),
+            worker: failure.worker.to_string(),
+            at_us: failure.at.0,
+        }),
     }
 }
 
@@ -140,6 +192,11 @@ pub fn board_row(sweep: &SweepName, row: &Row) -> v1::Trial {
         seconds: brief.seconds,
         failure: String::new(),
         best: brief.best.map(|best| best.value),
+        interruptions: brief.interruptions,
+        epoch: brief.epoch.0,
+        best_step: brief.best.map(|best| best.step),
+        objective: None,
+        last_failure: None,
     }
 }
 

@@ -3,6 +3,7 @@
 //! Owns the joining of what the engine knows with what the history knows. It must not change anything.
 
 pub mod board;
+pub mod how;
 pub mod messages;
 
 use crate::{
@@ -253,6 +254,20 @@ impl Queries {
         Ok(views.iter().map(row).collect())
     }
 
+    /// Attempts of the trials in `range`, by number and epoch, as far as their beginning is known.
+    ///
+    /// # Errors
+    /// As [`Self::trials`].
+    pub async fn attempts(&self, sweep: SweepId, range: Range<u32>) -> Result<Vec<v1::Attempt>, Problem> {
+        self.ask_with_history(|_| ()).await?;
+        let rows = self.read(move |history| history.attempts_of(sweep, range)).await?;
+        let attempts = rows.iter().map(|(number, row)| messages::attempt(*number, row));
+        attempts
+            .filter_map(Result::transpose)
+            .collect::<Result<_, _>>()
+            .map_err(|error| Problem::internal(&error))
+    }
+
     /// Points of a trial from `first_step` on, and where the next page begins.
     ///
     /// # Errors
@@ -345,7 +360,10 @@ impl Queries {
     /// # Errors
     /// As [`Self::find_trial`].
     pub async fn checkpoints(&self, target: &str) -> Result<v1::ListCheckpointsResponse, Problem> {
-        let (_, trial) = self.find_trial(target).await?;
+        let (sweep, trial) = self.find_trial(target).await?;
+        if let Some(problem) = no_checkpoints(&sweep) {
+            return Err(problem);
+        }
         let view = self.ask(move |engine| engine.trial(trial)).await?;
         let kept = view.map(|view| view.checkpoints).unwrap_or_default();
         Ok(v1::ListCheckpointsResponse {
@@ -353,6 +371,15 @@ impl Queries {
             store_url: self.store_url.to_string(),
         })
     }
+}
+
+/// Why a sweep keeps no checkpoints at all, where it was imported.
+#[must_use]
+pub fn no_checkpoints(sweep: &SweepView) -> Option<Problem> {
+    sweep.imported.as_ref()?;
+    let message = format!("{} was imported, and checkpoints do not travel with an export", sweep.name);
+    let hint = "ask the coordinator on which it ran, or its folder with --dir DIR";
+    Some(Problem::new(Code::NoCheckpoint, message).hint(hint))
 }
 
 /// What the history knows of the trials in `ranges`: final rows, and the newest metrics of those without.

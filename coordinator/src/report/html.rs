@@ -6,7 +6,7 @@ use super::{
     Story, cell, course, percent,
     svg::{self, Named},
 };
-use crate::cli::{text, trial};
+use crate::cli::text;
 use std::fmt::Write as _;
 
 // Colours that differ also to who does not see red from green (M. Okabe and K. Ito, Color Universal Design, 2008).
@@ -64,7 +64,7 @@ pub(crate) fn page(story: &Story) -> String {
 fn best(story: &Story) -> String {
     let rows = super::markdown::best(story);
     if rows.is_empty() {
-        return "<h2>Best trials</h2>\n<p>No trial has completed with the objective yet.</p>\n".to_owned();
+        return "<h2>Best trials</h2>\n<p>No trial has reported the objective yet.</p>\n".to_owned();
     }
     let mut out = "<h2>Best trials</h2>\n<div class=\"wide\"><table>\n".to_owned();
     for (index, row) in rows.iter().enumerate() {
@@ -90,8 +90,7 @@ fn curves(story: &Story) -> String {
     if !drawing.is_empty() {
         let legend = named.iter().enumerate().map(|(index, one)| {
             let value = story.best.iter().find(|trial| one.name == format!("trial {}", trial.number));
-            let value =
-                value.and_then(|found| trial::metric(found, &story.sweep.objective)).map(text::metric);
+            let value = value.and_then(|found| found.best).map(text::metric);
             format!("<span class=\"key c{index}\">● {} {}</span>", one.name, value.unwrap_or_default())
         });
         let _ = write!(
@@ -106,8 +105,7 @@ fn curves(story: &Story) -> String {
     if !drawing.is_empty() {
         let _ = write!(
             out,
-            "<h2>Best so far</h2>\n<figure>\n{drawing}<figcaption>best {objective} of all completed trials up to each \
-             number</figcaption>\n</figure>\n"
+            "<h2>Best so far</h2>\n<figure>\n{drawing}<figcaption>best {objective} of all trials up to each number</figcaption>\n</figure>\n"
         );
     }
     out

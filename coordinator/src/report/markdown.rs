@@ -25,7 +25,7 @@ pub(crate) fn page(story: &Story) -> String {
     out += "\n## Best trials\n\n";
     let rows = best(story);
     if rows.is_empty() {
-        out += "No trial has completed with the objective yet.\n";
+        out += "No trial has reported the objective yet.\n";
     }
     for (index, row) in rows.iter().enumerate() {
         let _ = writeln!(out, "| {} |", row.iter().map(|text| escape(text)).collect::<Vec<_>>().join(" | "));
@@ -60,9 +60,9 @@ pub(super) fn headline(story: &Story) -> String {
     let sweep = &story.sweep;
     let objective = cell(&sweep.objective);
     let best = story.best.first();
-    let best = best.and_then(|one| Some((one.number, trial::metric(one, &sweep.objective)?)));
+    let best = best.and_then(|one| Some((one.number, one.best?)));
     let best = best.map_or_else(
-        || format!("no trial has completed with {objective} yet"),
+        || format!("no trial has reported {objective} yet"),
         |(number, value)| format!("best {objective} {} (trial {number})", text::metric(value)),
     );
     format!(
@@ -73,20 +73,20 @@ pub(super) fn headline(story: &Story) -> String {
     )
 }
 
-/// The table of the best, its header first: number, objective, what varies.
+/// The table of the best, its header first: number, best value of the objective at any step, what varies.
 pub(super) fn best(story: &Story) -> Vec<Vec<String>> {
     if story.best.is_empty() {
         return Vec::new();
     }
     let varying: Vec<&str> =
         story.searched.iter().filter(|one| one.varies()).map(|one| one.name.as_str()).take(COLUMNS).collect();
-    let mut header = vec!["trial".to_owned(), cell(&story.sweep.objective)];
+    let mut header = vec!["trial".to_owned(), format!("best {}", cell(&story.sweep.objective))];
     header.extend(varying.iter().map(|name| cell(name)));
     header.extend(["attempts".to_owned(), "time".to_owned()]);
     let rows =
         story.best.iter().map(|one| {
             let params = trial::params(one);
-            let value = trial::metric(one, &story.sweep.objective).map(text::metric);
+            let value = one.best.map(text::metric);
             let mut row = vec![one.number.to_string(), value.unwrap_or_default()];
             row.extend(varying.iter().map(|name| {
                 params.get(*name).map(|value| cell(&text::parameter(value))).unwrap_or_default()

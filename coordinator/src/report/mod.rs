@@ -3,7 +3,10 @@
 //! Owns what is told ([`Story`]), gathered from trials as they pass with bounded memory. [`html`] and [`markdown`] say how
 //! it looks. Must not ask anybody: `cli/report.rs` does.
 
-use crate::http::importance::{Level, epsilon_squared};
+use crate::{
+    cli::order::Key,
+    http::importance::{Level, epsilon_squared},
+};
 use serde_json::{Map, Value};
 use spotsweep_proto::metric::Goal;
 use spotsweep_wire::v1::{Point, SweepSummary, Trial, WorkerSummary};
@@ -155,6 +158,8 @@ impl Line {
 pub(crate) struct Gatherer {
     story: Story,
     goal: Goal,
+    /// Best first, as `results` and `ls` have it: by the best value that a trial ever reported.
+    by: Key,
     levels: Vec<(Map<String, Value>, f64)>,
     best_so_far: Option<f64>,
 }
@@ -162,7 +167,8 @@ pub(crate) struct Gatherer {
 impl Gatherer {
     /// For a sweep.
     pub(crate) fn new(sweep: SweepSummary, spec_json: &str) -> Self {
-        let goal = if sweep.goal == "maximize" { Goal::Maximize } else { Goal::Minimize };
+        let goal = crate::cli::results::goal(&sweep);
+        let by = Key::objective(&sweep);
         let story = Story {
             sweep,
             spec: serde_json::from_str(spec_json).unwrap_or_default(),
@@ -175,7 +181,7 @@ impl Gatherer {
             course: Course::default(),
             workers: Vec::new(),
         };
-        Self { story, goal, levels: Vec::new(), best_so_far: None }
+        Self { story, goal, by, levels: Vec::new(), best_so_far: None }
     }
 
     /// The next trial.
@@ -197,22 +203,19 @@ impl Gatherer {
         course.steps += trial.steps;
         count(&mut course.devices, &trial.device);
         count(&mut course.failed, &trial.failure);
-        let Some(value) = self.objective(&trial) else { return };
+        match self.objective(&trial) {
+            Some(value) if self.levels.len() < IMPORTANCE_TRIALS => self.levels.push((params, value)),
+            Some(_) => self.story.left_out += 1,
+            None => {}
+        }
+        let Some(value) = trial.best else { return };
         if self.best_so_far.is_none_or(|best| self.goal.better(value, best)) {
             self.best_so_far = Some(value);
         }
         self.story.so_far.push(f64::from(trial.number), self.best_so_far.unwrap_or(value));
-        if self.levels.len() < IMPORTANCE_TRIALS {
-            self.levels.push((params, value));
-        } else {
-            self.story.left_out += 1;
-        }
-        let goal = self.goal;
-        let objective = self.story.sweep.objective.clone();
+        let by = &self.by;
         let best = &mut self.story.best;
-        let place = best.partition_point(|other| {
-            crate::cli::trial::metric(other, &objective).is_some_and(|other| !goal.better(value, other))
-        });
+        let place = best.partition_point(|other| by.order(other, &trial).is_le());
         if place < BEST {
             best.insert(place, trial);
             best.truncate(BEST);
@@ -424,11 +427,15 @@ mod tests {
     }
 
     #[test]
-    fn the_best_are_completed_trials_best_first() {
+    fn the_best_are_those_of_results_in_their_order() {
         let story = story();
-        assert_eq!(story.best.iter().map(|trial| trial.number).collect::<Vec<_>>(), [3, 0]);
+        let best: Vec<_> = story.best.iter().map(|trial| trial.number).collect();
+        assert_eq!(best, [3, 0, 1], "a trial that runs counts with what it has reached");
+        let key = Key::objective(&story.sweep);
+        let results = crate::cli::order::arrange(fixtures::trials(), Some(&key), Some(best.len()));
+        assert_eq!(best, results.iter().map(|trial| trial.number).collect::<Vec<_>>());
         assert_eq!(story.course.resumed, 2 + 1, "three attempts; and three of which one failed");
-        assert_eq!(story.so_far.points().collect::<Vec<_>>(), [(0.0, 0.8421), (3.0, 0.9123)]);
+        assert_eq!(story.so_far.points().collect::<Vec<_>>(), [(0.0, 0.8502), (1.0, 0.8502), (3.0, 0.9123)]);
         assert_eq!(story.curves.len(), 2);
     }
 

@@ -80,9 +80,10 @@ pub async fn serve(queries: Queries, objects: Objects, places: Places, mut ends:
             _ = ends.wait_for(|ends| *ends) => true,
         };
         while tasks.try_join_next().is_some() {}
-        // Sweeps are only ever added.
+        // Sweeps are only ever added, and imported ones have been to their sinks where they ran.
         let look = move |engine: &Engine| {
-            let new: Vec<SweepView> = engine.sweeps().skip(seen).collect();
+            let own = engine.sweeps().filter(|sweep| sweep.imported.is_none());
+            let new: Vec<SweepView> = own.skip(seen).collect();
             (seen + new.len(), new)
         };
         match queries.ask(look).await {

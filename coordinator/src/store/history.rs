@@ -10,6 +10,11 @@ use spotsweep_engine::{Time, TrialRef, action::Record};
 use spotsweep_proto::{ids::MetricName, metric::Metrics};
 use std::collections::HashMap;
 
+/// Most points of one row: a page of points is read without reading many more.
+const ROW_POINTS: usize = 512;
+/// Rows of discarded sweeps that one commit deletes at most, of each table.
+const DISCARD_ROWS: u32 = 64;
+
 /// A point as it is stored; points of one trial and commit share a row.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct StoredPoint {
@@ -82,6 +87,10 @@ pub(super) fn write(db: &Connection, ids: &mut MetricIds, history: &CommitHistor
                 Record::AttemptStarted { trial, epoch, .. } => rows.attempt(*trial, epoch.0, 0, record)?,
                 Record::AttemptEnded { trial, epoch, .. } => rows.attempt(*trial, epoch.0, 1, record)?,
                 Record::Result { trial, .. } => rows.result(*trial, record)?,
+                Record::Discarded { sweep } => {
+                    db.prepare_cached("INSERT OR REPLACE INTO discarded VALUES (?, ?)")?
+                        .execute((sweep.0, history.seq))?;
+                }
                 // The engine knows these.
                 Record::Sweep { .. }
                 | Record::SweepState { .. }
@@ -92,13 +101,42 @@ pub(super) fn write(db: &Connection, ids: &mut MetricIds, history: &CommitHistor
         // In the order of the table, so that neighbours land on one page.
         let mut points: Vec<_> = points.drain().collect();
         points.sort_unstable_by_key(|(trial, _)| *trial);
-        for (trial, chunk) in &points {
-            rows.points(*trial, chunk)?;
+        for (trial, points) in &points {
+            for chunk in points.chunks(ROW_POINTS) {
+                rows.points(*trial, chunk)?;
+            }
         }
         db.prepare_cached("UPDATE meta SET value = ? WHERE key = 'history_seq'")?.execute([history.seq])?;
         Ok(())
     };
     run().map_err(StoreError::sqlite("cannot write the history"))
+}
+
+/// Whether rows of discarded sweeps may be there.
+pub(super) fn has_discarded(db: &Connection) -> rusqlite::Result<bool> {
+    db.prepare_cached("SELECT count(*) > 0 FROM discarded")?.query_row([], |row| row.get(0))
+}
+
+/// Deletes some rows of discarded sweeps inside the open transaction; false once there are none.
+pub(super) fn delete_discarded(db: &Connection) -> rusqlite::Result<bool> {
+    let next = "SELECT min(sweep) FROM discarded";
+    let sweep: Option<u32> = db.prepare_cached(next)?.query_row([], |row| row.get(0))?;
+    let Some(sweep) = sweep else { return Ok(false) };
+    let mut deleted = 0;
+    for sql in [
+        "DELETE FROM points WHERE sweep = ?1 AND (number, step) IN
+            (SELECT number, step FROM points WHERE sweep = ?1 LIMIT ?2)",
+        "DELETE FROM attempts WHERE sweep = ?1 AND (number, epoch, ended) IN
+            (SELECT number, epoch, ended FROM attempts WHERE sweep = ?1 LIMIT ?2)",
+        "DELETE FROM results WHERE sweep = ?1 AND number IN
+            (SELECT number FROM results WHERE sweep = ?1 LIMIT ?2)",
+    ] {
+        deleted += db.prepare_cached(sql)?.execute((sweep, DISCARD_ROWS))?;
+    }
+    if deleted == 0 {
+        db.prepare_cached("DELETE FROM discarded WHERE sweep = ?")?.execute([sweep])?;
+    }
+    Ok(true)
 }
 
 fn stored_metrics(

@@ -18,8 +18,9 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// Most rows of points that are looked through for the newest value of each metric of a running trial.
-const NEWEST_ROWS: u32 = 64;
+/// Points that are looked through, from the last on, for the newest value of each metric of a trial without a result. Points
+/// and not rows, so that it does not matter in how many reports they came.
+const NEWEST_POINTS: usize = 512;
 
 /// The final row of a trial that finished.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,7 +97,7 @@ impl History {
                     return Err(damaged());
                 };
                 found.push((number, ResultRow { steps, metrics, weights_digest, device, seconds }));
-                Ok(())
+                Ok(Go::On)
             })?;
         }
         found.sort_by_key(|(number, _)| *number);
@@ -126,7 +127,7 @@ impl History {
                 for point in points.into_iter().filter(|point| point.step >= first_step) {
                     found.push(names.point(point)?);
                 }
-                Ok(())
+                Ok(if found.len() < wanted { Go::On } else { Go::Enough })
             })?;
         }
         Ok(found)
@@ -139,16 +140,18 @@ impl History {
     pub fn newest_metrics(&self, trial: TrialRef) -> Result<Metrics, StoreError> {
         let sql = "SELECT step, body FROM points WHERE sweep = ? AND number = ? ORDER BY step DESC LIMIT ?";
         let mut newest: Metrics = Vec::new();
+        let mut left = NEWEST_POINTS;
         for source in self.sources.iter().rev() {
-            source.read(sql, (trial.sweep.0, trial.number, NEWEST_ROWS), |names, row| {
-                for point in stored_points(trial, row)?.into_iter().rev() {
+            source.read(sql, (trial.sweep.0, trial.number, left), |names, row| {
+                for point in stored_points(trial, row)?.into_iter().rev().take(left) {
+                    left -= 1;
                     for (name, value) in names.point(point)?.metrics {
                         if newest.iter().all(|(known, _)| *known != name) {
                             newest.push((name, value));
                         }
                     }
                 }
-                Ok(())
+                Ok(if left > 0 { Go::On } else { Go::Enough })
             })?;
         }
         newest.sort_by(|a, b| a.0.cmp(&b.0));
@@ -206,9 +209,10 @@ impl History {
                     | Record::Trial { .. }
                     | Record::SweepState { .. }
                     | Record::Trials { .. }
+                    | Record::Discarded { .. }
                     | Record::Result { .. } => return Err(damaged()),
                 }
-                Ok(())
+                Ok(Go::On)
             })?;
         }
         found.sort_by_key(|(number, attempt)| (*number, attempt.epoch));
@@ -241,7 +245,7 @@ impl History {
                         }
                     }
                 }
-                Ok(())
+                Ok(if found.len() < most { Go::On } else { Go::Enough })
             })?;
         }
         Ok(found)
@@ -265,6 +269,12 @@ fn stored_points(trial: TrialRef, row: &Row<'_>) -> rusqlite::Result<Vec<StoredP
     let step: u64 = row.get(0)?;
     let body = body(row, 1, &[u64::from(trial.sweep.0), u64::from(trial.number), step])?;
     postcard::from_bytes(&body).map_err(|_| damaged())
+}
+
+/// Whether more rows are wanted.
+enum Go {
+    On,
+    Enough,
 }
 
 /// One database.
@@ -294,7 +304,7 @@ impl Source {
         &self,
         sql: &str,
         parameters: P,
-        each: impl FnMut(&Names<'_>, &Row<'_>) -> rusqlite::Result<()>,
+        each: impl FnMut(&Names<'_>, &Row<'_>) -> rusqlite::Result<Go>,
     ) -> Result<(), StoreError> {
         match &self.place {
             Place::Memory(db) => self.read_from(&locked(db), sql, parameters, each),
@@ -317,14 +327,17 @@ impl Source {
         db: &Connection,
         sql: &str,
         parameters: P,
-        mut each: impl FnMut(&Names<'_>, &Row<'_>) -> rusqlite::Result<()>,
+        mut each: impl FnMut(&Names<'_>, &Row<'_>) -> rusqlite::Result<Go>,
     ) -> Result<(), StoreError> {
         let names = Names { db, known: &self.names };
         let run = || -> rusqlite::Result<()> {
             let mut statement = db.prepare_cached(sql)?;
             let mut rows = statement.query(parameters)?;
             while let Some(row) = rows.next()? {
-                each(&names, row)?;
+                match each(&names, row)? {
+                    Go::On => {}
+                    Go::Enough => break,
+                }
             }
             Ok(())
         };

@@ -180,7 +180,10 @@ fn replay(db: &Connection, path: &Path, report: &mut OpenReport) -> Result<Repla
         // What was to be done was done before the restart, or will be asked for again; only the history counts.
         let records: Vec<_> = actions
             .drain(..)
-            .filter_map(|action| if let Action::Record(record) = action { Some(record) } else { None })
+            .filter_map(|action| match action {
+                Action::Record(record) | Action::Archive(record) => Some(record),
+                _ => None,
+            })
             .collect();
         if wanted > history_seq {
             replayed.unwritten.push(CommitHistory { seq: wanted, records: Arc::new(records) });

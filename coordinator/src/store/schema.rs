@@ -15,7 +15,8 @@ const CACHE_KIB: i64 = 8 << 10;
 const WAL_KEEP_BYTES: i64 = 32 << 20;
 
 /// Rows of `journal` are the group commits; `checksum` covers the row and `prev`, which is the row's before it.
-/// History rows are written once and carry the commit that they come from; `body` ends with a CRC-32.
+/// History rows are written once and carry the commit that they come from; `body` ends with a CRC-32. Rows of the sweeps in
+/// `discarded`, imports that broke off, are deleted little by little.
 const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE journal (
@@ -33,10 +34,11 @@ CREATE TABLE attempts (
 CREATE TABLE results (
     sweep INTEGER NOT NULL, number INTEGER NOT NULL, seq INTEGER NOT NULL,
     body BLOB NOT NULL, PRIMARY KEY (sweep, number)) WITHOUT ROWID;
+CREATE TABLE discarded (sweep INTEGER PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
 ";
 
 /// Tables whose rows carry the commit that they come from.
-pub(super) const HISTORY_TABLES: [&str; 3] = ["points", "attempts", "results"];
+pub(super) const HISTORY_TABLES: [&str; 4] = ["points", "attempts", "results", "discarded"];
 
 /// Opens the file for the one writer; a new one gets its tables and a snapshot of `fresh`.
 pub(super) fn open_writer(

@@ -5,7 +5,7 @@ use super::{
     history::{self, MetricIds},
 };
 use rusqlite::Connection;
-use spotsweep_engine::Time;
+use spotsweep_engine::{Time, action::Record};
 use spotsweep_proto::digest::Digest;
 
 /// Old journal rows that one commit deletes at most: a compaction is spread over commits, so that none waits long.
@@ -32,6 +32,8 @@ pub struct SqliteJournal {
     staged_snapshot: Option<u64>,
     /// Rows up to `snapshot_seq` may still be there.
     compacting: bool,
+    /// Rows of discarded sweeps may still be there.
+    discarding: bool,
     in_transaction: bool,
     /// Written to the log since its last checkpoint, in bytes, roughly.
     wal_bytes: u64,
@@ -45,6 +47,8 @@ impl SqliteJournal {
         snapshot_seq: u64,
     ) -> Result<Self, StoreError> {
         let ids = MetricIds::load(&db).map_err(StoreError::sqlite("cannot read the metrics' names"))?;
+        let discarding =
+            history::has_discarded(&db).map_err(StoreError::sqlite("cannot read the history"))?;
         Ok(Self {
             db,
             options,
@@ -53,6 +57,7 @@ impl SqliteJournal {
             snapshot_seq,
             staged_snapshot: None,
             compacting: true,
+            discarding,
             in_transaction: false,
             // Whatever the last process left in the log is checkpointed soon.
             wal_bytes: u64::MAX / 2,
@@ -121,6 +126,10 @@ impl SqliteJournal {
                 .map_err(StoreError::sqlite("cannot delete old commits"))?;
             self.compacting = deleted > 0;
         }
+        if self.discarding {
+            self.discarding = history::delete_discarded(&self.db)
+                .map_err(StoreError::sqlite("cannot delete what is left of an import"))?;
+        }
         Ok(checksum)
     }
 }
@@ -128,6 +137,7 @@ impl SqliteJournal {
 impl Journal for SqliteJournal {
     fn stage_history(&mut self, history: &CommitHistory) -> Result<(), StoreError> {
         self.wal_bytes += history.records.len() as u64 * 128;
+        self.discarding |= history.records.iter().any(|record| matches!(record, Record::Discarded { .. }));
         self.staging(|this| history::write(&this.db, &mut this.ids, history))
     }
 

@@ -3,8 +3,16 @@
 use super::*;
 use proptest::prelude::*;
 use rusqlite::Connection;
-use spotsweep_engine::{Action, Config, Engine, RequestId};
-use spotsweep_proto::spec;
+use spotsweep_engine::{
+    Action, Config, Engine, RequestId, SweepId, TrialRef,
+    action::TrialState,
+    import::{ImportHead, ImportPart, ImportStep, ImportToken, ImportedPoint, ImportedTrial},
+};
+use spotsweep_proto::{
+    digest::Digest,
+    ids::{DeviceName, Epoch, MetricName, SweepName, WorkerName},
+    spec,
+};
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -35,16 +43,19 @@ impl Folder {
 
     /// A commit of one submission, padded to be about `bytes` long, with its history.
     fn commit(&mut self, bytes: usize) -> Result<(), StoreError> {
+        self.commit_event(submission(self.seq + 1, bytes))
+    }
+
+    fn commit_event(&mut self, event: Event) -> Result<(), StoreError> {
         let seq = self.seq + 1;
         let at = Time(seq * 1_000_000);
-        let event = submission(seq, bytes);
         let (mut payload, mut actions) = (Vec::new(), Vec::new());
         encode_event(at, &event, &mut payload);
         let journal = self.journal.as_mut().unwrap();
         journal.append(&Commit { seq, at, events: 1, payload })?;
         self.engine.step(at, event, &mut actions);
         let records = actions.into_iter().filter_map(|action| match action {
-            Action::Record(record) => Some(record),
+            Action::Record(record) | Action::Archive(record) => Some(record),
             _ => None,
         });
         let history = CommitHistory { seq, records: Arc::new(records.collect()) };
@@ -94,6 +105,92 @@ fn damage(dir: &Path, sql: &str) {
 
 fn refused(dir: &Path) -> StoreError {
     reopen(dir).err().expect("it is refused")
+}
+
+/// The steps of an import of one trial with so many points.
+fn import(points: u64) -> Vec<ImportStep> {
+    let Event::Submit { spec, .. } = submission(1, 1) else { panic!() };
+    let head = ImportHead {
+        name: SweepName::new("imported").unwrap(),
+        renamed: false,
+        spec,
+        submitted_at: Time(1),
+        ended_at: Time(2),
+        cancelled: false,
+        target_reached: false,
+        stale_reports: 0,
+        best_trial: None,
+        attempts: 0,
+        points,
+        program: String::new(),
+        format: 2,
+        digest: Digest::of(b"x"),
+    };
+    let trial = |attempts: u32| ImportedTrial {
+        state: TrialState::Failed,
+        epoch: Epoch(u64::from(attempts)),
+        attempts,
+        failures: 0,
+        interruptions: 0,
+        place: Some((WorkerName::new("w").unwrap(), DeviceName::new("cpu").unwrap())),
+        step: points,
+        total_steps: None,
+        seconds: 0.0,
+        objective: None,
+        best: None,
+        failure: None,
+        result: None,
+    };
+    #[expect(clippy::cast_precision_loss, reason = "a test")]
+    let point = |step: u64| ImportedPoint {
+        number: 0,
+        step,
+        data_epoch: 0.0,
+        at: Time(1),
+        metrics: vec![(0, step as f64)],
+    };
+    let metric_names = vec![MetricName::new("loss").unwrap()];
+    let points = (0..points).map(point).collect();
+    vec![
+        ImportStep::Begin(Box::new(head)),
+        ImportStep::Part(ImportPart::Trials(vec![trial(1), trial(0), trial(0)])),
+        ImportStep::Part(ImportPart::Points { metric_names, points }),
+        ImportStep::End,
+    ]
+}
+
+fn step(token: u128, step: ImportStep) -> Event {
+    Event::Import { request: RequestId(1), token: ImportToken(token), step }
+}
+
+#[test]
+fn what_an_import_that_broke_off_had_written_is_deleted_and_nothing_else() {
+    let mut folder = Folder::new();
+    let mut steps = import(100_000);
+    steps.pop();
+    for one in steps {
+        folder.commit_event(step(1, one)).unwrap();
+    }
+    folder.commit_event(step(1, ImportStep::Abandon)).unwrap();
+    for one in import(10_000) {
+        folder.commit_event(step(2, one)).unwrap();
+    }
+    // The history of the last commit rides on the next; old rows go a few with each.
+    for _ in 0..8 {
+        folder.commit(10).unwrap();
+    }
+    let (dir, _) = folder.close();
+    let db = Connection::open(dir.path().join(DATABASE_FILE)).unwrap();
+    let count = |sql: &str| -> u32 { db.query_row(sql, [], |row| row.get(0)).unwrap() };
+    assert_eq!(count("SELECT count(*) FROM points WHERE sweep = 0"), 0);
+    assert_eq!(count("SELECT count(*) FROM points WHERE sweep = 1"), 20, "rows of at most 512 points");
+    assert_eq!(count("SELECT count(*) FROM discarded"), 0);
+    let history = History::of_file(&dir.path().join(DATABASE_FILE));
+    let trial = TrialRef { sweep: SweepId(1), number: 0 };
+    let page = history.points(trial, 700, 1000).unwrap();
+    assert_eq!((page[0].step, page.len()), (700, 2048 - 700), "no more rows are read than are needed");
+    assert_eq!(history.points(trial, 9_999, 1000).unwrap().len(), 1);
+    assert_eq!(history.newest_metrics(trial).unwrap()[0].1.to_bits(), 9_999_f64.to_bits());
 }
 
 #[test]

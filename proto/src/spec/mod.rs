@@ -25,6 +25,7 @@ mod section;
 mod sections;
 pub mod sinks;
 pub mod space;
+mod stored;
 mod summary;
 mod yaml;
 
@@ -34,6 +35,7 @@ pub use parse::{parse, parse_with};
 pub use program::code_asked_for;
 use sinks::Sink;
 use space::Space;
+pub use stored::StoredError;
 pub use summary::{ParameterSummary, Summary, TrialSummary};
 
 /// One submitted search.

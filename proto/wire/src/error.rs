@@ -56,6 +56,8 @@ codes! {
     BadRequest = "bad_request", InvalidArgument, 400, 2;
     /// The sweep file has errors; the message holds all that were found.
     BadSweepFile = "bad_sweep_file", InvalidArgument, 400, 2;
+    /// What should be an export of a finished sweep is none, or of a version that is not read.
+    BadExport = "bad_export", InvalidArgument, 400, 2;
     /// A message over its limit.
     TooLarge = "too_large", OutOfRange, 413, 2;
     /// What should be an address is none.
@@ -88,6 +90,10 @@ codes! {
     TooManyWatchers = "too_many_watchers", ResourceExhausted, 429, 4;
     /// The coordinator does not hold the code that the sweep is to run: it is put first.
     NoCode = "no_code", FailedPrecondition, 409, 4;
+    /// A sweep of that name is there already, or one of the same export.
+    AlreadyThere = "already_there", AlreadyExists, 409, 4;
+    /// The sweep was imported, so nothing is done to it any more.
+    ReadOnly = "read_only", FailedPrecondition, 409, 4;
     /// The coordinator is not there or does not answer.
     Unreachable = "unreachable", Unavailable, 503, 5;
     /// The coordinator is going down.

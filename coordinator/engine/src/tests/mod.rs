@@ -5,6 +5,7 @@ mod clients;
 mod connections;
 mod explanations;
 mod gangs;
+mod imports;
 mod leases;
 mod notices;
 mod placing;

@@ -208,6 +208,7 @@ impl Play {
             | Action::Renew { .. }
             | Action::Acknowledge { .. }
             | Action::Record(_)
+            | Action::Archive(_)
             | Action::DeleteObjects { .. } => {}
         }
     }

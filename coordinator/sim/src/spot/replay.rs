@@ -216,6 +216,7 @@ impl Replay<'_> {
                 | Action::Regang { .. }
                 | Action::Acknowledge { .. }
                 | Action::Record(_)
+                | Action::Archive(_)
                 | Action::DeleteObjects { .. } => {}
             }
         }

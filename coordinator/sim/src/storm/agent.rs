@@ -224,6 +224,7 @@ impl Agent {
             Action::Renew { .. }
             | Action::Reply { .. }
             | Action::Record(_)
+            | Action::Archive(_)
             | Action::DeleteObjects { .. } => {}
         }
         self.leave_if_empty(around);

@@ -185,14 +185,14 @@ impl Coordinator {
     /// which is written in one piece.
     pub(crate) fn release_some(&mut self, keep: usize) -> Vec<Action> {
         let mut answers = std::mem::take(&mut self.waiting);
-        answers.retain(|action| !matches!(action, Action::Record(_)));
+        answers.retain(|action| !matches!(action, Action::Record(_) | Action::Archive(_)));
         answers.truncate(keep);
         answers
     }
 
     /// Answers that wait.
     pub(crate) fn answers(&self) -> usize {
-        self.waiting.iter().filter(|action| !matches!(action, Action::Record(_))).count()
+        self.waiting.iter().filter(|action| !matches!(action, Action::Record(_) | Action::Archive(_))).count()
     }
 
     /// The group is durable.
@@ -247,7 +247,7 @@ impl Coordinator {
             }
             for action in &actions {
                 match action {
-                    Action::Record(record) => ledger.record(record)?,
+                    Action::Record(record) | Action::Archive(record) => ledger.record(record)?,
                     Action::DeleteObjects { digests } => store.delete(digests, now),
                     // The connections and requests for which these were are gone.
                     Action::Reply { .. }

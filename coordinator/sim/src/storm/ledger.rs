@@ -64,7 +64,8 @@ impl Ledger {
             | Record::AttemptEnded { .. }
             | Record::Trial { .. }
             | Record::SweepState { .. }
-            | Record::Trials { .. } => Ok(()),
+            | Record::Trials { .. }
+            | Record::Discarded { .. } => Ok(()),
         }
     }
 

@@ -120,7 +120,11 @@ impl Oracle {
                 self.heard_at.extend(heard.iter().map(|session| (*session, at)));
                 expectation.silence = true;
             }
-            Event::Control { .. } | Event::Disconnected { .. } | Event::Left { .. } | Event::Restarted => {}
+            Event::Control { .. }
+            | Event::Disconnected { .. }
+            | Event::Left { .. }
+            | Event::Restarted
+            | Event::Import { .. } => {}
         }
         expectation
     }
@@ -203,6 +207,7 @@ impl Oracle {
             | Action::Renew { .. }
             | Action::Acknowledge { .. }
             | Action::Record(_)
+            | Action::Archive(_)
             | Action::DeleteObjects { .. } => {}
         }
     }
@@ -331,9 +336,11 @@ fn is_of_attempt(record: &Record, of: TrialRef) -> bool {
         | Record::AttemptStarted { trial, .. }
         | Record::AttemptEnded { trial, .. }
         | Record::Result { trial, .. } => *trial == of,
-        Record::Sweep { .. } | Record::Trial { .. } | Record::SweepState { .. } | Record::Trials { .. } => {
-            false
-        }
+        Record::Sweep { .. }
+        | Record::Trial { .. }
+        | Record::SweepState { .. }
+        | Record::Trials { .. }
+        | Record::Discarded { .. } => false,
     }
 }
 

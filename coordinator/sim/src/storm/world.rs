@@ -238,7 +238,7 @@ impl World {
     fn perform(&mut self, actions: Vec<Action>) -> Result<(), Breach> {
         for action in actions {
             match &action {
-                Action::Record(record) => self.ledger.record(record)?,
+                Action::Record(record) | Action::Archive(record) => self.ledger.record(record)?,
                 Action::DeleteObjects { digests } => self.store.delete(digests, self.now),
                 Action::Grant { session, grant, .. } => {
                     self.ledger.granted(grant)?;

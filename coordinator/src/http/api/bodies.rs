@@ -38,6 +38,22 @@ pub(super) struct Sweep {
     pub(super) ended_at_us: Option<u64>,
     /// Reports that were dropped because they came under an old epoch.
     pub(super) stale_reports: u64,
+    /// Where it comes from, if it was imported: then it is read-only, and has no checkpoints.
+    pub(super) imported: Option<ImportedBody>,
+}
+
+/// Where an imported sweep comes from.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Imported)]
+pub(super) struct ImportedBody {
+    /// Version of the program that exported it.
+    pub(super) program: String,
+    /// Version of the export's format.
+    pub(super) format: u32,
+    /// BLAKE3 of the export, hex.
+    pub(super) digest: String,
+    /// When it was imported.
+    pub(super) at_us: u64,
 }
 
 /// Trials by state.
@@ -101,6 +117,12 @@ impl From<&SweepView> for Sweep {
             submitted_at_us: view.submitted_at.0,
             ended_at_us: view.ended_at.map(|at| at.0),
             stale_reports: view.stale_reports,
+            imported: view.imported.as_ref().map(|from| ImportedBody {
+                program: from.program.clone(),
+                format: from.format,
+                digest: from.digest.to_string(),
+                at_us: from.at.0,
+            }),
         }
     }
 }

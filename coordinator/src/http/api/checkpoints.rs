@@ -2,6 +2,7 @@
 
 use super::{Api, At, ErrorBody, Refused, error_response, trial_name};
 use crate::error::{Code, Problem};
+use crate::queries::no_checkpoints;
 use axum::{
     body::Body,
     extract::State,
@@ -30,6 +31,9 @@ pub(super) async fn download(
     At((sweep, number, step, part)): At<(String, u32, u64, String)>,
 ) -> Result<Response, Refused> {
     let (view, trial) = api.queries.find_trial(&trial_name(&sweep, number)).await?;
+    if let Some(problem) = no_checkpoints(&view) {
+        return Ok(error_response(&problem));
+    }
     let kept = api.queries.ask(move |engine| engine.trial(trial)).await?;
     let kept = kept.map(|view| view.checkpoints).unwrap_or_default();
     let Some(checkpoint) = kept.iter().find(|checkpoint| checkpoint.reference.step == step) else {

@@ -187,7 +187,8 @@ impl Follower {
                 }
                 Record::Sweep { sweep, .. }
                 | Record::SweepState { sweep, .. }
-                | Record::Trials { sweep, .. } => {
+                | Record::Trials { sweep, .. }
+                | Record::Discarded { sweep, .. } => {
                     self.waiting.trials.entry(*sweep).or_default();
                     None
                 }

@@ -94,6 +94,7 @@ export async function sweepView(host, sweep) {
       el("h1", {}, name(s.sweep, 80), " ", badge(s.state)),
       s.description ? el("p", {}, name(s.description, 300)) : null,
       el("p.muted", {}, `${grouped(s.ended)} of ${grouped(s.trials)} trials ended · `, name(goal, 80), found, ` · submitted ${ago(s.submitted_at_us)}, ${duration((end - s.submitted_at_us) / 1e6)} long`),
+      s.imported ? el("p.muted", {}, `imported ${ago(s.imported.at_us)} from an export of Spotsweep `, name(s.imported.program, 40), `; read-only, without checkpoints`) : null,
       progress(s.counts, s.trials),
       orders(sweep, null, s.state, refresh));
   };

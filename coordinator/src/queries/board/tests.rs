@@ -59,6 +59,7 @@ fn board() -> Board {
         best: None,
         target_reached: false,
         stale_reports: 0,
+        imported: None,
     };
     Board::new(sweep, rows)
 }
