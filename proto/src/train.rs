@@ -5,8 +5,8 @@
 //! meaning. Nothing here may depend on libtorch.
 
 use crate::{
-    catalogue::{Dataset, ModelKind},
-    ids::DataName,
+    catalogue::{Dataset, ModelKind, own::Knobs},
+    ids::{DataName, ModelName},
 };
 use serde::{Deserialize, Serialize};
 
@@ -133,6 +133,15 @@ pub enum ModelConfig {
         /// Batch normalisation behind each convolution (Ioffe & Szegedy, 2015).
         batch_norm: bool,
     },
+    /// A model that a trainer of one's own has added: see [`crate::catalogue::own`].
+    Own {
+        /// Which.
+        name: ModelName,
+        /// Version of what it computes.
+        version: u32,
+        /// Hyperparameters of its own.
+        knobs: Knobs,
+    },
 }
 
 impl ModelConfig {
@@ -146,6 +155,21 @@ impl ModelConfig {
             Self::Mlp { .. } => ModelKind::Mlp,
             Self::FixedCnn { .. } => ModelKind::FixedCnn,
             Self::Cnn { .. } => ModelKind::Cnn,
+            Self::Own { .. } => ModelKind::Own,
+        }
+    }
+
+    /// Its name in sweep files.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Own { name, .. } => name.as_str(),
+            Self::Noop
+            | Self::Logistic { .. }
+            | Self::Softmax
+            | Self::Mlp { .. }
+            | Self::FixedCnn { .. }
+            | Self::Cnn { .. } => self.kind().name(),
         }
     }
 }

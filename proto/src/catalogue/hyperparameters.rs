@@ -1,6 +1,6 @@
 //! Every hyperparameter: type, range, default, source, and what it applies to. A table, no decisions.
 
-use super::models::ModelKind::{self, Cnn, FixedCnn, Logistic, Mlp, Noop, Softmax};
+use super::models::ModelKind::{self, Cnn, FixedCnn, Logistic, Mlp, Noop, Own, Softmax};
 use crate::{limits::STEPS_PER_TRIAL, value::ParamValue};
 
 /// One row of the catalogue.
@@ -127,8 +127,10 @@ pub const OPTIMIZERS: &[&str] = &["sgd", "adam", "adamw"];
 /// The schedules.
 pub const SCHEDULES: &[&str] = &["constant", "step", "cosine"];
 
-const ALL: &[ModelKind] = &[Noop, Logistic, Softmax, Mlp, FixedCnn, Cnn];
-const TRAINED: &[ModelKind] = &[Logistic, Softmax, Mlp, FixedCnn, Cnn];
+const ALL: &[ModelKind] = &[Noop, Logistic, Softmax, Mlp, FixedCnn, Cnn, Own];
+const TRAINED: &[ModelKind] = &[Logistic, Softmax, Mlp, FixedCnn, Cnn, Own];
+/// Those whose arithmetic is known here: a model of one's own computes as it is written.
+const KNOWN: &[ModelKind] = &[Logistic, Softmax, Mlp, FixedCnn, Cnn];
 const DEEP: &[ModelKind] = &[Mlp, FixedCnn, Cnn];
 const DENSE: &[ModelKind] = &[Mlp, FixedCnn];
 
@@ -216,7 +218,7 @@ pub const HYPERPARAMETERS: &[Hyperparameter] = &[
         DefaultValue::ByModel(&[(Logistic, Literal::Word("xavier")), (Softmax, Literal::Word("xavier"))],
             Literal::Word("he")),
         "how weights are drawn; biases start at 0", "Glorot & Bengio, 2010; He et al., 2015"),
-    row("precision", TRAINED, Kind::Choice(&["f32", "bf16"]), DefaultValue::Always(Literal::Word("f32")),
+    row("precision", KNOWN, Kind::Choice(&["f32", "bf16"]), DefaultValue::Always(Literal::Word("f32")),
         "arithmetic of matrix products and convolutions", "Kalamkar et al., 2019"),
     row("validation_fraction", TRAINED, Kind::Float(closed(0.0, 0.5)), DefaultValue::Always(Literal::Float(0.1)),
         "share of the training set held out for validation", ""),

@@ -18,6 +18,8 @@ pub enum ModelKind {
     FixedCnn,
     /// See [`crate::train::ModelConfig::Cnn`].
     Cnn,
+    /// Any model that a trainer of one's own adds: see [`crate::catalogue::own`]. It stands in no list, having no name of its own.
+    Own,
 }
 
 /// One model of the catalogue.
@@ -76,6 +78,7 @@ impl ModelKind {
             Self::Mlp => "mlp",
             Self::FixedCnn => "fixed_cnn",
             Self::Cnn => "cnn",
+            Self::Own => "own",
         }
     }
 
@@ -90,12 +93,18 @@ impl ModelKind {
         MODELS.iter().map(|model| model.name.name())
     }
 
+    /// Whether no other model can have this name.
+    #[must_use]
+    pub fn is_taken(name: &str) -> bool {
+        Self::named(name).is_some() || name == Self::Own.name()
+    }
+
     /// Whether it trains on data.
     #[must_use]
     pub fn needs_data(self) -> bool {
         match self {
             Self::Noop => false,
-            Self::Logistic | Self::Softmax | Self::Mlp | Self::FixedCnn | Self::Cnn => true,
+            Self::Logistic | Self::Softmax | Self::Mlp | Self::FixedCnn | Self::Cnn | Self::Own => true,
         }
     }
 }
