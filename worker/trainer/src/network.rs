@@ -8,6 +8,7 @@ use crate::{
     models::{self, Model, Pass, Shape},
     optim::{self, Optimizer, clip},
     params::Params,
+    registry::Registry,
     seed::{Origin, Purpose, seed_torch},
 };
 use spotsweep_proto::train::TrainConfig;
@@ -40,9 +41,14 @@ impl Network {
     ///
     /// # Errors
     /// As [`models::build`].
-    pub fn new(config: &TrainConfig, shape: Shape, device: Device) -> Result<Self, TrainError> {
+    pub fn new(
+        config: &TrainConfig,
+        registry: &Registry,
+        shape: Shape,
+        device: Device,
+    ) -> Result<Self, TrainError> {
         let mut params = Params::new(device, config.init, config.seed);
-        let model = models::build(&config.model, shape, config.precision, &mut params)?;
+        let model = models::build(&config.model, shape, config.precision, registry, &mut params)?;
         let trained = params.trained();
         let buffers = params.buffers();
         let optimizer = optim::build(config.optimizer, &trained);

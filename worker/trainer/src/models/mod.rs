@@ -10,7 +10,7 @@ pub mod logistic;
 pub mod mlp;
 pub mod softmax;
 
-use crate::{error::TrainError, params::Params};
+use crate::{error::TrainError, params::Params, registry::Registry};
 use spotsweep_proto::train::{ModelConfig, Precision};
 use tch::{Kind, Reduction, Tensor};
 
@@ -55,7 +55,11 @@ impl Shape {
     }
 }
 
-/// A model with its parameters.
+/// A model with its parameters, which it has entered into [`Params`] and of which it keeps handles.
+///
+/// What it computes may depend on its parameters, its buffers and its inputs alone: those are what checkpoints keep. A buffer
+/// is a running statistic that training passes update in place; what is constant needs none. With `train.shards` every shard
+/// of a step begins from the same buffers, and what they leave behind is averaged over the samples.
 pub trait Model {
     /// Scores of `images`, which are f32 of shape `[n, pixels]`: f32 of shape `[n, classes]`, or `[n]` for a
     /// model that tells one class from the rest.
@@ -71,11 +75,15 @@ pub trait Model {
         scores.argmax(-1, false).eq_tensor(labels).sum(Kind::Int64)
     }
 
-    /// Whether training draws random numbers.
-    fn draws(&self) -> bool;
+    /// Whether it draws random numbers from libtorch's generator, for instance for dropout. The generator is then seeded before
+    /// every pass from the trial's seed and the step, so that the draws are the same however often the trial was interrupted.
+    /// Only a model that never draws may say no.
+    fn draws(&self) -> bool {
+        true
+    }
 }
 
-/// Makes the model that `config` describes and enters its parameters into `params`.
+/// Makes the model that `config` describes, if it is not one of ours that of `registry`, and enters its parameters into `params`.
 ///
 /// # Errors
 /// [`TrainError::Config`] when the model does not fit the data, [`TrainError::Torch`] when memory runs out.
@@ -83,6 +91,7 @@ pub fn build(
     config: &ModelConfig,
     shape: Shape,
     precision: Precision,
+    registry: &Registry,
     params: &mut Params,
 ) -> Result<Box<dyn Model>, TrainError> {
     Ok(match config {
@@ -108,6 +117,9 @@ pub fn build(
                 batch_norm: *batch_norm,
             };
             Box::new(cnn::Cnn::new(knobs, shape, precision, params)?)
+        }
+        ModelConfig::Own { name, version: _, knobs } => {
+            registry.build(name.as_str(), knobs, shape, params)?
         }
     })
 }

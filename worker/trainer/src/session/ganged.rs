@@ -153,7 +153,7 @@ impl Session<'_> {
             return Ok(());
         }
         if std::mem::replace(&mut self.is_touched, true) {
-            self.network = Network::new(&self.config, self.data.shape, self.device)?;
+            self.network = Network::new(&self.config, self.registry, self.data.shape, self.device)?;
         }
         match &self.job.resume {
             Some(files) => {

@@ -15,6 +15,7 @@ use spotsweep_proto::{
 use spotsweep_trainer::{
     data::cache::DataCache,
     job::{self, Command, Host},
+    registry::Registry,
 };
 use std::{
     cell::RefCell,
@@ -91,7 +92,7 @@ pub fn job(params: &Value, steps: u64, scratch: &Path) -> Job {
 pub fn run(job: &Job, commands: impl IntoIterator<Item = (u64, Command)>) -> Vec<FromTrainer> {
     let mut script = Script { commands: commands.into_iter().collect(), ..Script::default() };
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    CACHE.with_borrow_mut(|cache| job::run(job, cache, &mut script)).unwrap();
+    CACHE.with_borrow_mut(|cache| job::run(job, &Registry::builtin(), cache, &mut script)).unwrap();
     script.lines
 }
 
