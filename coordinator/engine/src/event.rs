@@ -6,6 +6,7 @@
 use crate::refs::{RequestId, SessionId, SweepId, TrialRef};
 use serde::{Deserialize, Serialize};
 use spotsweep_proto::{
+    catalogue::own::OwnItem,
     digest::Digest,
     gang::Generation,
     ids::{DeviceName, Epoch, Incarnation, MetricName, WorkerName},
@@ -17,7 +18,7 @@ use spotsweep_proto::{
 /// Version of the journal's encoding of [`Event`] and of the snapshot's encoding of the state.
 ///
 /// Sweeps stand in it as JSON ([`crate::spec_json`]), so that a sweep file may learn new keys without another version.
-pub const FORMAT_VERSION: u32 = 4;
+pub const FORMAT_VERSION: u32 = 5;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -164,6 +165,8 @@ pub struct Hello {
     pub held: Vec<HeldLease>,
     /// It carries out programs alone: it has no trainer for the models of the catalogue.
     pub programs_only: bool,
+    /// Models and data sets that its trainer has besides those of Spotsweep, by what they mean.
+    pub knows: Vec<OwnItem>,
 }
 
 /// A device of a worker.

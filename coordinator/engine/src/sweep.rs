@@ -129,6 +129,11 @@ impl Sweep {
         }
     }
 
+    /// Whether its trials need a trainer that has more than Spotsweep has.
+    pub(crate) fn own(&self) -> bool {
+        self.spec.program.is_none() && !self.spec.train.own.is_empty()
+    }
+
     /// The visible state of any trial of the sweep.
     pub(crate) fn state_of(&self, number: u32) -> Option<TrialState> {
         if number >= self.total {

@@ -1,7 +1,9 @@
 //! `spotsweep models`: the catalogue of models and their hyperparameters.
 
 use super::{
+    client::CoordinatorArgs,
     error::{Ending, Outcome},
+    local,
     out::Out,
     rows::{self, Field, Format, Row},
     table::{Align, Column, Keep, Table},
@@ -9,14 +11,17 @@ use super::{
 use crate::error::{Code, Problem};
 use clap::Args;
 use spotsweep_proto::catalogue::{
-    ModelKind, nearest,
-    rows::{ModelRow, ParameterRow, models, parameters},
+    ModelKind, OwnCatalogue, nearest,
+    rows::{ModelRow, ParameterRow, models, own_parameters, parameters},
 };
+use std::path::PathBuf;
 
 const EXAMPLES: &str = "Examples:
   spotsweep models                          all models, from the simplest up
   spotsweep models cnn                      the hyperparameters of one
-  spotsweep models cnn --format json";
+  spotsweep models cnn --format json
+  spotsweep models --trainer target/release/custom-model
+  spotsweep models --coordinator http://127.0.0.1:7077     with those of its workers' trainers";
 
 /// Options of `models`.
 #[derive(Debug, Args)]
@@ -24,6 +29,12 @@ const EXAMPLES: &str = "Examples:
 pub(crate) struct ModelsArgs {
     /// The model whose hyperparameters to show
     pub(crate) name: Option<String>,
+    /// Also those of this trainer [env: SPOTSWEEP_TRAINER]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) trainer: Option<PathBuf>,
+    /// Also those that workers of a coordinator have told.
+    #[command(flatten)]
+    pub(crate) coordinator: CoordinatorArgs,
     /// How to print them
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
@@ -33,14 +44,24 @@ pub(crate) struct ModelsArgs {
 ///
 /// # Errors
 /// If there is no such model.
-pub(crate) fn run(args: &ModelsArgs) -> Outcome {
+pub(crate) async fn run(args: ModelsArgs) -> Outcome {
+    let mut own = local::models_of(args.trainer.as_deref()).await?;
+    if args.coordinator.named().is_some() {
+        let told = args.coordinator.open().await?.models().await?;
+        let others = told.models.into_iter().filter(|model| own.model(model.name.as_str()).is_none());
+        let others: Vec<_> = others.collect();
+        own.models.extend(others);
+    }
     let (table, rows) = match &args.name {
         None => {
-            let models = models();
+            let models = models(&own);
             (models_table(&models), models.iter().map(model_row).collect::<Vec<_>>())
         }
         Some(name) => {
-            let parameters = parameters(model(name)?);
+            let parameters = match own.model(name) {
+                Some(own) => own_parameters(own),
+                None => parameters(model(name, &own)?),
+            };
             (parameters_table(&parameters), parameters.iter().map(parameter_row).collect())
         }
     };
@@ -54,10 +75,10 @@ pub(crate) fn run(args: &ModelsArgs) -> Outcome {
     Ok(Ending::Well)
 }
 
-fn model(name: &str) -> Result<ModelKind, Problem> {
+fn model(name: &str, own: &OwnCatalogue) -> Result<ModelKind, Problem> {
     ModelKind::named(name).ok_or_else(|| {
-        let all = models();
-        let names = || all.iter().map(|model| model.name);
+        let all = models(own);
+        let names = || all.iter().map(|model| model.name.as_str());
         let problem = Problem::new(Code::BadRequest, format!("there is no model {name:?}"));
         match nearest(name, names()) {
             Some(near) => problem.hint(format!("did you mean {near}?")),
@@ -68,19 +89,19 @@ fn model(name: &str) -> Result<ModelKind, Problem> {
 
 fn model_row(model: &ModelRow) -> Row {
     Row::new()
-        .with("model", Field::text(model.name))
-        .with("about", Field::text(model.about))
+        .with("model", Field::text(&model.name))
+        .with("about", Field::text(&model.about))
         .with("source", Field::text(model.source))
         .with("parameters", Field::Count(model.parameters as u64))
 }
 
 fn parameter_row(parameter: &ParameterRow) -> Row {
     Row::new()
-        .with("parameter", Field::text(parameter.name))
+        .with("parameter", Field::text(&parameter.name))
         .with("takes", Field::text(&parameter.takes))
         .with("default", Field::text(&parameter.default))
         .with("only_with", Field::text(&parameter.only_with))
-        .with("about", Field::text(parameter.about))
+        .with("about", Field::text(&parameter.about))
         .with("source", Field::text(parameter.source))
 }
 
@@ -93,8 +114,8 @@ fn models_table(models: &[ModelRow]) -> Table {
     ]);
     for model in models {
         table.row(vec![
-            model.name.into(),
-            model.about.into(),
+            model.name.as_str().into(),
+            model.about.as_str().into(),
             model.parameters.to_string().into(),
             model.source.into(),
         ]);
@@ -113,11 +134,11 @@ fn parameters_table(parameters: &[ParameterRow]) -> Table {
     ]);
     for one in parameters {
         table.row(vec![
-            one.name.into(),
+            one.name.as_str().into(),
             one.default.as_str().into(),
             one.takes.as_str().into(),
             one.only_with.as_str().into(),
-            one.about.into(),
+            one.about.as_str().into(),
             one.source.into(),
         ]);
     }
@@ -132,13 +153,15 @@ mod tests {
     fn the_catalogue_fits_a_terminal() {
         let plain =
             |table: &Table, width| anstream::adapter::strip_str(&table.render(width).text).to_string();
-        insta::assert_snapshot!(plain(&models_table(&models()), Some(100)));
+        insta::assert_snapshot!(plain(&models_table(&models(&OwnCatalogue::default())), Some(100)));
         insta::assert_snapshot!(plain(&parameters_table(&parameters(ModelKind::Cnn)), Some(100)));
     }
 
     #[test]
     fn a_model_that_is_misspelt_is_suggested() {
-        assert_eq!(model("fixed-cn").unwrap_err().hint, "did you mean fixed_cnn?");
-        assert!(model("transformer").unwrap_err().hint.starts_with("there is: noop, "));
+        assert_eq!(model("fixed-cn", &OwnCatalogue::default()).unwrap_err().hint, "did you mean fixed_cnn?");
+        assert!(
+            model("transformer", &OwnCatalogue::default()).unwrap_err().hint.starts_with("there is: noop, ")
+        );
     }
 }

@@ -14,13 +14,16 @@ use crate::{
     queries::Queries,
     store::{self, OBJECTS_FOLDER},
 };
-use spotsweep_proto::{catalogue::nearest, limits::GRPC_MESSAGE_BYTES};
+use spotsweep_proto::{
+    catalogue::{OwnCatalogue, nearest},
+    limits::GRPC_MESSAGE_BYTES,
+};
 use spotsweep_wire::v1::{
-    ControlRequest, ExplainRequest, ListCheckpointsRequest, ListCheckpointsResponse, ListSweepsRequest,
-    ListTrialsRequest, ListTrialsResponse, ListWorkersRequest, MetricsRequest, MetricsResponse, Point,
-    PutCodeRequest, ResultsRequest, ResultsResponse, ShowSweepRequest, ShowSweepResponse, StatusRequest,
-    StatusResponse, SubmitRequest, SubmitResponse, SweepSummary, Trial, WatchRequest, WatchResponse,
-    WorkerSummary, control_client::ControlClient, control_server::ControlServer,
+    ControlRequest, ExplainRequest, ListCheckpointsRequest, ListCheckpointsResponse, ListModelsRequest,
+    ListSweepsRequest, ListTrialsRequest, ListTrialsResponse, ListWorkersRequest, MetricsRequest,
+    MetricsResponse, Point, PutCodeRequest, ResultsRequest, ResultsResponse, ShowSweepRequest,
+    ShowSweepResponse, StatusRequest, StatusResponse, SubmitRequest, SubmitResponse, SweepSummary, Trial,
+    WatchRequest, WatchResponse, WorkerSummary, control_client::ControlClient, control_server::ControlServer,
 };
 use std::{path::Path, time::Duration};
 use tonic::{Response, Status, Streaming, transport::Endpoint};
@@ -94,6 +97,19 @@ impl Source {
     /// If the file is wrong, or nobody takes it.
     pub(crate) async fn submit(&mut self, request: SubmitRequest) -> Result<SubmitResponse, Problem> {
         Ok(self.client.submit(request).await?.into_inner())
+    }
+
+    /// What trainers of workers have told.
+    ///
+    /// # Errors
+    /// If nobody answers, or with what cannot be read.
+    pub(crate) async fn models(&mut self) -> Result<OwnCatalogue, Problem> {
+        let answer = self.client.list_models(ListModelsRequest {}).await?.into_inner();
+        if answer.catalogue.is_empty() {
+            return Ok(OwnCatalogue::default());
+        }
+        // Of many workers together it may be larger than one trainer's may be.
+        serde_json::from_slice(&answer.catalogue).map_err(|error| Problem::internal(&error))
     }
 
     /// Hands in code, piece by piece.

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     driver::{AttachedSender, Handle, ToSession},
     error::{Code, Problem},
+    told::Told,
 };
 use futures::{Stream, StreamExt as _};
 use spotsweep_proto::limits::CREDITS_PER_DEVICE;
@@ -30,6 +31,7 @@ pub struct WorkerService {
     handle: Handle,
     urls: Arc<StoreUrls>,
     rendezvous: Rendezvous,
+    told: Told,
 }
 
 /// Where agents find objects.
@@ -42,10 +44,10 @@ pub struct StoreUrls {
 }
 
 impl WorkerService {
-    /// One that feeds the driver behind `handle`; objects are at `urls`.
+    /// One that feeds the driver behind `handle`; objects are at `urls`. What trainers have is `told`.
     #[must_use]
-    pub fn new(handle: Handle, urls: StoreUrls) -> Self {
-        Self { handle, urls: Arc::new(urls), rendezvous: Rendezvous::default() }
+    pub fn new(handle: Handle, urls: StoreUrls, told: Told) -> Self {
+        Self { handle, urls: Arc::new(urls), rendezvous: Rendezvous::default(), told }
     }
 }
 
@@ -58,10 +60,10 @@ impl Worker for WorkerService {
     async fn attach(&self, request: Request<Streaming<v1::FromWorker>>) -> Result<Response<Answers>, Status> {
         let said = request.into_inner();
         let (handle, urls) = (self.handle.clone(), self.urls.clone());
-        let rendezvous = self.rendezvous.clone();
+        let (rendezvous, told) = (self.rendezvous.clone(), self.told.clone());
         // The answer's headers go out before the hello is in: some clients wait for them before they say anything.
         let session = async move {
-            match open(said, handle, urls, &rendezvous).await {
+            match open(said, handle, urls, &rendezvous, &told).await {
                 Ok(outgoing) => Box::pin(outgoing),
                 Err(problem) => rejected(problem),
             }
@@ -76,6 +78,7 @@ async fn open(
     handle: Handle,
     urls: Arc<StoreUrls>,
     rendezvous: &Rendezvous,
+    told: &Told,
 ) -> Result<Outgoing, Problem> {
     let no_hello =
         |_| Problem::new(Code::BadRequest, format!("no hello came within {} s", HELLO_LIMIT.as_secs()));
@@ -85,7 +88,8 @@ async fn open(
         return Err(Problem::new(Code::BadRequest, "an agent's first message is its hello"));
     };
     let connection = hello.connection;
-    let hello = from_worker::hello(hello)?;
+    let (hello, catalogue) = from_worker::hello(hello)?;
+    told.add(&catalogue);
     let devices = hello.devices.len();
     let (member, store_answers) = rendezvous.connect(hello.incarnation);
     let member = Arc::new(member);

@@ -32,7 +32,7 @@ pub const DATABASE_FILE: &str = "spotsweep.db";
 pub const OBJECTS_FOLDER: &str = "objects";
 
 /// Version of the tables and of what is in them. A folder of another one is refused; none was ever released.
-pub const FORMAT_VERSION: u32 = 4;
+pub const FORMAT_VERSION: u32 = 5;
 
 /// How the store behaves. Sizes in bytes.
 #[derive(Debug, Clone)]

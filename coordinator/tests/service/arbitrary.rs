@@ -64,6 +64,7 @@ fn hello() -> impl Strategy<Value = v1::Hello> {
             held,
             connection,
             programs_only: false,
+            catalogue: Default::default(),
         },
     )
 }

@@ -42,7 +42,9 @@ pub(super) fn checked(described: &OwnData, made: &MadeData) -> Result<(RawData, 
         let (found, pixels) = (samples.labels.len(), usize::try_from(shape.pixels()).unwrap_or(usize::MAX));
         if found != wanted as usize || found.checked_mul(pixels) != Some(samples.inputs.len()) {
             let values = samples.inputs.len();
-            return fault(format!("{found} labels and {values} values were made for {wanted} samples of {pixels}"));
+            return fault(format!(
+                "{found} labels and {values} values were made for {wanted} samples of {pixels}"
+            ));
         }
         if let Some(label) = samples.labels.iter().find(|label| **label >= described.classes) {
             return fault(format!("it holds the label {label}, and there are {} classes", described.classes));

@@ -158,9 +158,17 @@ impl Registry {
             }
         };
         let model = config.model.name();
-        same("model", section.own.model(model).map(OwnModel::item), self.catalogue.model(model).map(OwnModel::item))?;
+        same(
+            "model",
+            section.own.model(model).map(OwnModel::item),
+            self.catalogue.model(model).map(OwnModel::item),
+        )?;
         let data = config.data.as_str();
-        same("data set", section.own.data_set(data).map(OwnData::item), self.catalogue.data_set(data).map(OwnData::item))
+        same(
+            "data set",
+            section.own.data_set(data).map(OwnData::item),
+            self.catalogue.data_set(data).map(OwnData::item),
+        )
     }
 
     /// Builds the model `name`, and checks what came of it.
@@ -237,9 +245,17 @@ pub struct Hyperparameters<'a> {
 }
 
 impl Hyperparameters<'_> {
-    fn get<T>(&self, name: &str, what: &str, read: impl Fn(&ParamValue) -> Option<T>) -> Result<T, TrainError> {
+    fn get<T>(
+        &self,
+        name: &str,
+        what: &str,
+        read: impl Fn(&ParamValue) -> Option<T>,
+    ) -> Result<T, TrainError> {
         self.knobs.get(name).and_then(read).ok_or_else(|| {
-            TrainError::Config(format!("the description of {} has no hyperparameter {name} that is {what}", self.model))
+            TrainError::Config(format!(
+                "the description of {} has no hyperparameter {name} that is {what}",
+                self.model
+            ))
         })
     }
 
