@@ -47,14 +47,6 @@ impl Lane {
     pub(crate) fn includes(self, other: Self) -> bool {
         self == Self::Any || self == other
     }
-
-    pub(crate) fn takes(self, kind: DeviceKind) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Cpu => kind == DeviceKind::Cpu,
-            Self::Cuda => kind == DeviceKind::Cuda,
-        }
-    }
 }
 
 /// Place in the queue: higher priority first, then the sweep with fewer leases (fair share), then the older

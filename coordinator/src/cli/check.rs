@@ -34,7 +34,7 @@ const SHOWN_FILES: usize = 20;
 pub(crate) struct CheckArgs {
     /// The sweep file
     pub(crate) file: PathBuf,
-    /// Also know the models and data sets of this trainer [env: SPOTSWEEP_TRAINER]
+    /// Also know the models and data sets of this trainer
     #[arg(long, value_name = "PATH")]
     pub(crate) trainer: Option<PathBuf>,
     /// How to print it

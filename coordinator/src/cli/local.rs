@@ -65,17 +65,15 @@ pub(crate) fn trainer_or(named: Option<&Path>) -> Result<PathBuf, Problem> {
     }
 }
 
-/// What a trainer has besides Spotsweep's models: the one that an option or the variable names. One that nobody named has
-/// nothing, and is not started.
+/// What the trainer of an option has besides Spotsweep's models. Without the option nothing is started.
 ///
 /// # Errors
 /// If it does not start, or tells what cannot be used.
 pub(crate) async fn models_of(named: Option<&Path>) -> Result<OwnCatalogue, Problem> {
-    let is_named = named.is_some() || std::env::var_os(TRAINER_VARIABLE).is_some_and(|path| !path.is_empty());
-    if !is_named {
-        return Ok(OwnCatalogue::default());
+    match named {
+        Some(_) => Ok(probe(&trainer_or(named)?).await?.catalogue),
+        None => Ok(OwnCatalogue::default()),
     }
-    Ok(probe(&trainer_or(named)?).await?.catalogue)
 }
 
 /// The trainer: the one that the user names, else the one beside this program, else in PATH.

@@ -4,7 +4,7 @@ use super::{
     client::CoordinatorArgs,
     error::{Ending, Outcome},
     local,
-    out::Out,
+    out::{self, Out},
     rows::{self, Field, Format, Row},
     table::{Align, Column, Keep, Table},
 };
@@ -12,6 +12,7 @@ use crate::error::{Code, Problem};
 use clap::Args;
 use spotsweep_proto::catalogue::{
     ModelKind, OwnCatalogue, nearest,
+    own::OwnModel,
     rows::{ModelRow, ParameterRow, models, own_parameters, parameters},
 };
 use std::path::PathBuf;
@@ -29,7 +30,7 @@ const EXAMPLES: &str = "Examples:
 pub(crate) struct ModelsArgs {
     /// The model whose hyperparameters to show
     pub(crate) name: Option<String>,
-    /// Also those of this trainer [env: SPOTSWEEP_TRAINER]
+    /// Also those of this trainer
     #[arg(long, value_name = "PATH")]
     pub(crate) trainer: Option<PathBuf>,
     /// Also those that workers of a coordinator have told.
@@ -47,10 +48,16 @@ pub(crate) struct ModelsArgs {
 pub(crate) async fn run(args: ModelsArgs) -> Outcome {
     let mut own = local::models_of(args.trainer.as_deref()).await?;
     if args.coordinator.named().is_some() {
-        let told = args.coordinator.open().await?.models().await?;
-        let others = told.models.into_iter().filter(|model| own.model(model.name.as_str()).is_none());
-        let others: Vec<_> = others.collect();
-        own.models.extend(others);
+        match told(&args.coordinator).await {
+            Ok(told) => {
+                let is_new = |model: &OwnModel| own.model(model.name.as_str()).is_none();
+                let others: Vec<_> = told.models.into_iter().filter(is_new).collect();
+                own.models.extend(others);
+            }
+            // The variable may name one that does not run now.
+            Err(problem) if args.coordinator.coordinator.is_none() => out::warn(&problem.message),
+            Err(problem) => return Err(problem.into()),
+        }
     }
     let (table, rows) = match &args.name {
         None => {
@@ -73,6 +80,11 @@ pub(crate) async fn run(args: ModelsArgs) -> Outcome {
     }
     out.flush()?;
     Ok(Ending::Well)
+}
+
+/// What workers of a coordinator have told.
+async fn told(coordinator: &CoordinatorArgs) -> Result<OwnCatalogue, Problem> {
+    coordinator.open().await?.models().await
 }
 
 fn model(name: &str, own: &OwnCatalogue) -> Result<ModelKind, Problem> {

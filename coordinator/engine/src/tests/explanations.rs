@@ -88,7 +88,7 @@ fn a_model_of_ones_own_goes_to_workers_that_told_the_same_and_to_nobody_else() {
     join(&mut world, 71, "able", 2);
     assert!(why(&world, 0).contains("waits on able for cpu"), "{}", why(&world, 0));
     // The same after a restart from a snapshot, and others still get what they can.
-    let again = Engine::from_snapshot(&world.engine.snapshot()).unwrap();
+    let again = Engine::restore(&world.engine.snapshot()).unwrap();
     assert!(again.explain(trial(SweepId(0), 1), world.now).unwrap().to_string().contains("busy"));
     world.submit(spec(1));
     let text = world.engine.explain(trial(SweepId(1), 0), world.now).unwrap().to_string();

@@ -67,7 +67,7 @@ pub(crate) struct RunArgs {
     /// Where to train: auto (all GPUs, or the CPU where there are none), cpu, cuda:0, ...
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub(crate) device: String,
-    /// Train with this trainer, and know its models and data sets [env: SPOTSWEEP_TRAINER]
+    /// Train with this trainer instead of the usual one, and know its models and data sets
     #[arg(long, value_name = "PATH")]
     pub(crate) trainer: Option<PathBuf>,
     /// Keep everything in this folder [default: sweeps/NAME]
