@@ -10,6 +10,8 @@ use spotsweep_trainer::{
 };
 use std::process::ExitCode;
 
+type Built = Result<Box<dyn Model>, TrainError>;
+
 const ARMS: u16 = 3;
 const TRAIN: u32 = 1200;
 const TEST: u32 = 300;
@@ -24,11 +26,7 @@ struct SineNet {
 }
 
 impl SineNet {
-    fn build(
-        knobs: &Hyperparameters<'_>,
-        shape: Shape,
-        params: &mut Params,
-    ) -> Result<Box<dyn Model>, TrainError> {
+    fn build(knobs: &Hyperparameters<'_>, shape: Shape, params: &mut Params) -> Built {
         let mut widths = vec![shape.pixels()];
         widths.extend(knobs.integers("widths")?);
         widths.push(shape.classes);
@@ -50,7 +48,7 @@ impl Model for SineNet {
     fn scores(&self, inputs: &Tensor, pass: Pass) -> Tensor {
         if pass.is_train() {
             let seen = inputs.mean_dim(0, false, Kind::Float);
-            no_grad(|| self.mean.shallow_clone().lerp_(&seen, 0.1));
+            let _ = no_grad(|| self.mean.shallow_clone().lerp_(&seen, 0.1));
         }
         let mut x = inputs - &self.mean;
         for (place, (weight, bias)) in self.layers.iter().enumerate() {

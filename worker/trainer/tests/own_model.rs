@@ -34,7 +34,7 @@ impl Model for Layer {
     fn scores(&self, inputs: &Tensor, pass: Pass) -> Tensor {
         if pass.is_train() {
             let seen = inputs.mean_dim(0, false, Kind::Float);
-            spotsweep_trainer::tch::no_grad(|| self.mean.shallow_clone().lerp_(&seen, 0.25));
+            let _ = spotsweep_trainer::tch::no_grad(|| self.mean.shallow_clone().lerp_(&seen, 0.25));
         }
         let x = (inputs - &self.mean).dropout(self.drop, pass.is_train() || self.noisy);
         x.linear(&self.weight, None::<&Tensor>)
@@ -141,8 +141,8 @@ fn what_a_model_must_not_do_fails_in_words_before_the_first_step() {
     struct Scores(Vec<i64>, Tensor);
     impl Model for Scores {
         fn scores(&self, inputs: &Tensor, _: Pass) -> Tensor {
-            let size: Vec<i64> = [&[inputs.size()[0]], &self.0[..]].concat();
-            Tensor::zeros(size, (Kind::Float, inputs.device())) + &self.1
+            let size: Vec<i64> = [&inputs.size()[..1], &self.0[..]].concat();
+            Tensor::zeros(&size[..], (Kind::Float, inputs.device())) + &self.1
         }
     }
     let cases: [(Build, &str); 4] = [
