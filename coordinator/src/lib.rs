@@ -20,5 +20,6 @@ mod report;
 pub mod server;
 pub mod sinks;
 pub mod store;
+pub mod told;
 
 pub use error::{Code, Problem};

@@ -15,8 +15,10 @@ use crate::{
     queries::{Queries, board::Boards},
     sinks::{self, Places},
     store::{self, DATABASE_FILE, FolderLock, History, OBJECTS_FOLDER, OpenReport, StoreOptions},
+    told::Told,
 };
 use spotsweep_engine::{Config, views::SweepView};
+use spotsweep_proto::catalogue::OwnCatalogue;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -45,6 +47,7 @@ pub struct Coordinator {
     handle: Handle,
     objects: Objects,
     data_store: Option<String>,
+    told: Told,
     sinks: Places,
     deletions: mpsc::UnboundedReceiver<Vec<spotsweep_proto::digest::Digest>>,
     /// What opening the folder found.
@@ -82,6 +85,7 @@ impl Coordinator {
             handle,
             objects,
             data_store: None,
+            told: Told::default(),
             sinks: Places::new(dir, None),
             deletions: deleted,
             report: opened.report,
@@ -92,6 +96,13 @@ impl Coordinator {
     #[must_use]
     pub fn with_data_store(self, place: String) -> Self {
         Self { data_store: Some(place), ..self }
+    }
+
+    /// The same with models and data sets of a trainer whose workers will come.
+    #[must_use]
+    pub fn with_models_of(self, trainer: &OwnCatalogue) -> Self {
+        self.told.add(trainer);
+        self
     }
 
     /// The same with the folders of sinks below `folder`.
@@ -135,9 +146,10 @@ impl Coordinator {
             .with_boards(boards.clone())
             .with_data_store(self.data_store)
             .with_objects(self.objects.clone())
-            .with_logs(logs.clone());
+            .with_logs(logs.clone())
+            .with_told(self.told.clone());
         let urls = StoreUrls { checkpoints: self.objects.url(), data: data_url };
-        let worker = WorkerService::new(self.handle.clone(), urls, logs.clone());
+        let worker = WorkerService::new(self.handle.clone(), urls, logs.clone(), self.told.clone());
         let (stop, stopped) = oneshot::channel::<()>();
         let services = tokio::spawn(grpc::serve(listener, control, worker, async {
             // Sent, or its other end dropped: both mean stop.

@@ -129,6 +129,10 @@ name!(
     MetricName, "metric name", "._-/", "'.', '_', '-', '/'"
 );
 name!(
+    /// A model that a trainer of one's own adds to the catalogue, for instance `spiral_mlp`.
+    ModelName, "model name", "_-", "'_', '-'"
+);
+name!(
     /// A data set, for instance `fashion-mnist`, or an added one as [`crate::datasets::DataRef`] writes it.
     DataName, "data set name", "._-:@", "'.', '_', '-', ':', '@'"
 );

@@ -126,6 +126,10 @@ pub enum FromTrainer {
         libtorch: String,
         /// Where this process can train.
         devices: Vec<TrainerDevice>,
+        /// Models and data sets that this trainer has besides those of Spotsweep, as
+        /// [`crate::catalogue::OwnCatalogue`] reads them; absent where there are none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        catalogue: Option<serde_json::Value>,
     },
     /// The job is taken and its state (fresh or resumed) is in memory. May be said once more where `total_steps` is known
     /// later.

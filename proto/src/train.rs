@@ -5,8 +5,8 @@
 //! meaning. Nothing here may depend on libtorch.
 
 use crate::{
-    catalogue::{Dataset, ModelKind},
-    ids::DataName,
+    catalogue::{Dataset, ModelKind, own::Knobs},
+    ids::{DataName, ModelName},
     module::ModuleRef,
 };
 use serde::{Deserialize, Serialize};
@@ -140,6 +140,15 @@ pub enum ModelConfig {
         /// Which. In what a trainer is given it is pinned.
         module: ModuleRef,
     },
+    /// A model that a trainer of one's own has added: see [`crate::catalogue::own`].
+    Own {
+        /// Which.
+        name: ModelName,
+        /// Version of what it computes.
+        version: u32,
+        /// Hyperparameters of its own.
+        knobs: Knobs,
+    },
 }
 
 impl ModelConfig {
@@ -154,6 +163,22 @@ impl ModelConfig {
             Self::FixedCnn { .. } => ModelKind::FixedCnn,
             Self::Cnn { .. } => ModelKind::Cnn,
             Self::TorchScript { .. } => ModelKind::TorchScript,
+            Self::Own { .. } => ModelKind::Own,
+        }
+    }
+
+    /// Its name in sweep files.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Own { name, .. } => name.as_str(),
+            Self::Noop
+            | Self::Logistic { .. }
+            | Self::Softmax
+            | Self::Mlp { .. }
+            | Self::FixedCnn { .. }
+            | Self::Cnn { .. }
+            | Self::TorchScript { .. } => self.kind().name(),
         }
     }
 }

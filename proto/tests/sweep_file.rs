@@ -238,7 +238,8 @@ fn the_summary_counts_trials_that_repeat_an_earlier_one() {
     );
     let summary = spec.summary();
     assert_eq!((summary.trials, summary.repeated), (6, 2));
-    assert_eq!(summary.models.into_iter().collect::<Vec<_>>(), [("mlp", 3), ("softmax", 3)]);
+    let models: Vec<_> = summary.models.iter().map(|(name, count)| (name.as_str(), *count)).collect();
+    assert_eq!(models, [("mlp", 3), ("softmax", 3)]);
 }
 
 #[test]

@@ -59,6 +59,7 @@ async fn ask(url: String, index: u32, leases: u32) -> anyhow::Result<Vec<Duratio
         held: Vec::new(),
         connection: 0,
         programs_only: false,
+        catalogue: Default::default(),
     };
     say.send(message(from_worker::Message::Hello(hello))).await?;
     let mut client = WorkerClient::connect(url).await?;

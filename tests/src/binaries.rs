@@ -54,3 +54,8 @@ pub fn stub_trainer() -> PathBuf {
 pub fn libtorch_trainer() -> PathBuf {
     folder().join("spotsweep-trainer")
 }
+
+/// The example of a trainer with a model of its own; as [`libtorch_trainer`].
+pub fn custom_trainer() -> PathBuf {
+    folder().join("custom-model")
+}

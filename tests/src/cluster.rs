@@ -265,6 +265,11 @@ impl Cluster {
         index
     }
 
+    /// Agents that are started from now on have this trainer.
+    pub fn use_trainer(&mut self, trainer: Trainer) {
+        self.trainer = trainer;
+    }
+
     /// Waits until an agent has ended by itself.
     pub fn agent_ended(&mut self, index: usize) -> ExitStatus {
         let child = self.agents[index].as_mut().expect("the agent was started");

@@ -40,5 +40,6 @@ pub(crate) fn hello(config: &AgentConfig, incarnation: Incarnation, equipment: &
         held: Vec::new(),
         connection: 0,
         programs_only: equipment.programs_only,
+        catalogue: equipment.catalogue.to_json().into(),
     }
 }

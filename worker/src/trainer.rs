@@ -9,7 +9,7 @@ use crate::{
     gang::{GangNews, GangPlace, StoreQuestion},
 };
 use futures::future::BoxFuture;
-use spotsweep_proto::{gang::StoreValue, ids::DeviceName};
+use spotsweep_proto::{catalogue::OwnCatalogue, gang::StoreValue, ids::DeviceName};
 use std::{
     path::PathBuf,
     task::{Context, Poll},
@@ -51,6 +51,8 @@ pub struct Equipment {
     pub devices: Vec<FoundDevice>,
     /// There is no trainer: programs of users are carried out and nothing else.
     pub programs_only: bool,
+    /// Models and data sets that the trainer has besides those of Spotsweep.
+    pub catalogue: OwnCatalogue,
     /// A folder of the agent's own for what memory has no room for, where there is one; it goes with the trainers.
     pub scratch: Option<PathBuf>,
 }

@@ -44,6 +44,7 @@ fn spec(trials: u32) -> SweepSpec {
             threads: 1,
             shards: 1,
             exact: true,
+            own: Default::default(),
         },
         resources: Resources { device: DeviceRequest::Any, memory_bytes: None, workers: Workers::default() },
         checkpoint: CheckpointPolicy { every: Every::Steps(10), keep_last: 1 },
@@ -68,6 +69,7 @@ fn hello(worker: u64) -> Hello {
         machine: Machine::default(),
         held: Vec::new(),
         programs_only: false,
+        knows: Vec::new(),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     worker::{Link, Slot, Worker},
 };
 use spotsweep_proto::{ids::Epoch, limits::CREDITS_PER_DEVICE};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Most workers that are remembered after they have gone; the ones gone longest are forgotten first.
 pub(crate) const REMEMBERED_WORKERS: usize = 10_000;
@@ -64,6 +64,7 @@ impl State {
                 }
                 worker.name = hello.name;
                 worker.machine = hello.machine;
+                worker.knows = Arc::new(hello.knows.into_iter().collect());
                 worker.devices = devices;
                 worker.link = Link::Connected { session, silent: false };
                 id

@@ -9,6 +9,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use spotsweep_proto::{
+    catalogue::own::OwnItem,
     digest::Digest,
     gang::Generation,
     ids::{DeviceName, Epoch, Incarnation, MetricName, WorkerName},
@@ -176,6 +177,8 @@ pub struct Hello {
     pub held: Vec<HeldLease>,
     /// It carries out programs alone: it has no trainer for the models of the catalogue.
     pub programs_only: bool,
+    /// Models and data sets that its trainer has besides those of Spotsweep, by what they mean.
+    pub knows: Vec<OwnItem>,
 }
 
 /// A device of a worker.

@@ -9,8 +9,8 @@ use crate::{
     engine::Engine,
     event::DeviceKind,
     gang::{Phase, Seat},
-    placement::{Demand, fits},
-    refs::TrialRef,
+    placement::Demand,
+    refs::{SweepId, TrialRef},
     state::State,
     sweep::{Lane, Sweep},
     time::Time,
@@ -18,6 +18,7 @@ use crate::{
     views::FailureView,
 };
 use spotsweep_proto::{
+    catalogue::own::{OwnItem, OwnItemKind},
     ids::{DeviceName, SweepName, WorkerName},
     notice::Notice,
 };
@@ -67,6 +68,13 @@ pub enum Reason {
     NoTrainer {
         /// Such devices.
         devices: u32,
+    },
+    /// Devices would fit, but no trainer of their workers has all models and data sets that the sweep uses.
+    UnknownToTrainers {
+        /// Such devices.
+        devices: u32,
+        /// What no connected worker's trainer has: kind and name, and whether one has another of that name.
+        missing: Vec<(OwnItemKind, String, bool)>,
     },
     /// Every fitting device is taken.
     Busy {
@@ -293,6 +301,20 @@ impl State {
         })
     }
 
+    /// No trainer has all of what a sweep uses.
+    fn why_unknown(&self, sweep: SweepId, devices: u32) -> Reason {
+        let there = || self.workers.iter().filter(|(id, worker)| self.takes_leases(**id, worker));
+        let known = |item: &OwnItem| there().any(|(_, worker)| worker.knows.contains(item));
+        let named = |item: &OwnItem| {
+            there().any(|(_, worker)| {
+                worker.knows.iter().any(|other| (other.kind, &other.name) == (item.kind, &item.name))
+            })
+        };
+        let missing = self.placement.needs(sweep).filter(|item| !known(item));
+        let missing = missing.map(|item| (item.kind, item.name.clone(), named(item))).collect();
+        Reason::UnknownToTrainers { devices, missing }
+    }
+
     fn why_pending(&self, trial_ref: TrialRef, sweep: &Sweep, trial: Option<&Trial>) -> Reason {
         if let Some(trial) = trial
             && trial.retry_at != Time(0)
@@ -304,10 +326,10 @@ impl State {
                 failure: self.latest_failure(trial),
             };
         }
-        let any = Demand { lane: Lane::Any, memory_bytes: 0, trainer: false };
+        let any = Demand { lane: Lane::Any, memory_bytes: 0, trainer: false, own: None };
         let demand = self.demand_of(trial_ref).unwrap_or(any);
         let mut there: BTreeMap<(u8, u64), (DeviceKind, u32)> = BTreeMap::new();
-        let (mut devices, mut leases, mut free, mut without_trainer) = (0, 0, 0, 0);
+        let (mut devices, mut leases, mut free, mut without_trainer, mut without_own) = (0, 0, 0, 0, 0);
         let workers = self.workers.iter().filter(|(id, worker)| self.takes_leases(**id, worker));
         for (worker, slot) in
             workers.flat_map(|(_, worker)| worker.devices.iter().map(move |slot| (worker, slot)))
@@ -315,8 +337,10 @@ impl State {
             let kind = slot.device.kind;
             let key = (u8::from(kind == DeviceKind::Cuda), slot.device.memory_bytes);
             there.entry(key).or_insert((kind, 0)).1 += 1;
-            without_trainer += u32::from(fits(Demand { trainer: false, ..demand }, worker, &slot.device));
-            if fits(demand, worker, &slot.device) {
+            let fits = |demand| self.placement.fits(demand, worker, &slot.device);
+            without_trainer += u32::from(fits(Demand { trainer: false, own: None, ..demand }));
+            without_own += u32::from(fits(Demand { own: None, ..demand }));
+            if fits(demand) {
                 devices += 1;
                 leases += slot.load;
                 free += u32::from(slot.credits > 0);
@@ -327,6 +351,9 @@ impl State {
             let (leaving, away): (Vec<_>, Vec<_>) =
                 present.partition(|(id, worker)| worker.is_heard() && self.interruption_of(**id).is_some());
             return Reason::NoWorker { away: away.len(), draining: leaving.len() };
+        }
+        if devices == 0 && without_own > 0 {
+            return self.why_unknown(trial_ref.sweep, without_own);
         }
         if devices == 0 && without_trainer > 0 {
             return Reason::NoTrainer { devices: without_trainer };
@@ -364,7 +391,7 @@ impl State {
     }
 }
 
-fn need_of(Demand { lane, memory_bytes, trainer: _ }: Demand) -> Need {
+fn need_of(Demand { lane, memory_bytes, trainer: _, own: _ }: Demand) -> Need {
     let kind = match lane {
         Lane::Any => None,
         Lane::Cpu => Some(DeviceKind::Cpu),

@@ -20,12 +20,14 @@ use crate::{
     worker::Worker,
 };
 use spotsweep_proto::{
+    catalogue::own::OwnItem,
     gang::{Generation, Shares},
     ids::Epoch,
 };
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
 };
 
 /// Ready trials looked at in one lane before it counts as blocked for the moment.
@@ -40,9 +42,27 @@ pub(crate) struct Demand {
     pub(crate) memory_bytes: u64,
     /// A trainer for the models of the catalogue; programs need none.
     pub(crate) trainer: bool,
+    /// A trainer that has the models and data sets that this sweep uses and Spotsweep has not.
+    pub(crate) own: Option<SweepId>,
 }
-/// Devices that are alike: kind, whether a trainer is there, and bytes of memory.
-type Class = (Lane, bool, u64);
+
+/// What a worker can train.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Skill {
+    /// Programs alone.
+    Programs,
+    /// Models as well: those of Spotsweep, and these.
+    Models(Arc<BTreeSet<OwnItem>>),
+}
+
+impl Skill {
+    fn of(worker: &Worker) -> Self {
+        if worker.programs_only { Self::Programs } else { Self::Models(worker.knows.clone()) }
+    }
+}
+
+/// Devices that are alike: kind, what its worker can train, and bytes of memory.
+type Class = (Lane, Skill, u64);
 /// A free device: whether its worker was warned, leases that it holds, its index, its worker. Warned workers come
 /// last. Index before worker, so that workers get one lease each before one gets a second on another of its
 /// devices.
@@ -53,20 +73,16 @@ pub(crate) type SlotKey = (bool, u32, u16, WorkerId);
 pub(crate) struct Placement {
     queues: BTreeMap<Demand, BTreeSet<QueueKey>>,
     free: BTreeMap<Class, BTreeSet<SlotKey>>,
+    /// What sweeps use that Spotsweep has not, of those that do.
+    needs: BTreeMap<SweepId, BTreeSet<OwnItem>>,
 }
 
-fn class_of(kind: DeviceKind, memory_bytes: u64, trainer: bool) -> Class {
-    match kind {
-        DeviceKind::Cpu => (Lane::Cpu, trainer, memory_bytes),
-        DeviceKind::Cuda => (Lane::Cuda, trainer, memory_bytes),
-    }
-}
-
-/// Whether a worker's device satisfies a demand.
-pub(crate) fn fits(demand: Demand, worker: &Worker, device: &Device) -> bool {
-    demand.lane.takes(device.kind)
-        && device.memory_bytes >= demand.memory_bytes
-        && (!demand.trainer || !worker.programs_only)
+fn class_of(worker: &Worker, device: &Device) -> Class {
+    let lane = match device.kind {
+        DeviceKind::Cpu => Lane::Cpu,
+        DeviceKind::Cuda => Lane::Cuda,
+    };
+    (lane, Skill::of(worker), device.memory_bytes)
 }
 
 impl Placement {
@@ -74,11 +90,7 @@ impl Placement {
     /// demand that is `kept` for.
     fn best_slot(&self, demand: Demand, avoid: Option<WorkerId>, kept: &[Demand]) -> Option<SlotKey> {
         self.classes_for(demand)
-            .filter(|((kind, trainer, memory), _)| {
-                !kept.iter().any(|kept| {
-                    kept.lane.includes(*kind) && *memory >= kept.memory_bytes && (*trainer || !kept.trainer)
-                })
-            })
+            .filter(|(class, _)| !kept.iter().any(|kept| self.satisfies(class, *kept)))
             .filter_map(|(_, slots)| slots.iter().find(|(_, _, _, worker)| Some(*worker) != avoid))
             .min()
             .copied()
@@ -105,17 +117,32 @@ impl Placement {
 
     /// Classes of free devices that satisfy the demand.
     fn classes_for(&self, demand: Demand) -> impl Iterator<Item = (&Class, &BTreeSet<SlotKey>)> {
-        let kinds: &[Lane] = match demand.lane {
-            Lane::Any => &[Lane::Cpu, Lane::Cuda],
-            Lane::Cpu => &[Lane::Cpu],
-            Lane::Cuda => &[Lane::Cuda],
-        };
-        let trainers: &[bool] = if demand.trainer { &[true] } else { &[false, true] };
-        kinds.iter().flat_map(move |&kind| {
-            trainers.iter().flat_map(move |&trainer| {
-                self.free.range((kind, trainer, demand.memory_bytes)..=(kind, trainer, u64::MAX))
-            })
-        })
+        self.free.iter().filter(move |(class, _)| self.satisfies(class, demand))
+    }
+
+    fn satisfies(&self, (kind, skill, memory_bytes): &Class, demand: Demand) -> bool {
+        demand.lane.includes(*kind) && *memory_bytes >= demand.memory_bytes && self.can(skill, demand)
+    }
+
+    /// Whether a trainer has what a demand is for.
+    fn can(&self, skill: &Skill, demand: Demand) -> bool {
+        match skill {
+            Skill::Programs => !demand.trainer,
+            Skill::Models(knows) => {
+                let needs = demand.own.and_then(|sweep| self.needs.get(&sweep));
+                needs.is_none_or(|needs| needs.is_subset(knows))
+            }
+        }
+    }
+
+    /// Whether a worker's device satisfies a demand.
+    pub(crate) fn fits(&self, demand: Demand, worker: &Worker, device: &Device) -> bool {
+        self.satisfies(&class_of(worker, device), demand)
+    }
+
+    /// What trials of a sweep use that Spotsweep has not.
+    pub(crate) fn needs(&self, sweep: SweepId) -> impl Iterator<Item = &OwnItem> {
+        self.needs.get(&sweep).into_iter().flatten()
     }
 
     /// Whether any device of a worker that was not warned has nothing to do.
@@ -130,11 +157,11 @@ impl Placement {
             .sum()
     }
 
-    fn remove_slot(&mut self, class: Class, slot: SlotKey) {
-        if let Some(slots) = self.free.get_mut(&class) {
+    fn remove_slot(&mut self, class: &Class, slot: SlotKey) {
+        if let Some(slots) = self.free.get_mut(class) {
             slots.remove(&slot);
             if slots.is_empty() {
-                self.free.remove(&class);
+                self.free.remove(class);
             }
         }
     }
@@ -173,7 +200,7 @@ impl State {
         let noticed = self.is_noticed(id);
         for (index, slot) in (0..).zip(&worker.devices) {
             if slot.credits > 0 && !slot.ganged {
-                let class = class_of(slot.device.kind, slot.device.memory_bytes, !worker.programs_only);
+                let class = class_of(worker, &slot.device);
                 self.placement.free.entry(class).or_default().insert((noticed, slot.load, index, id));
             }
         }
@@ -186,8 +213,8 @@ impl State {
         let Some(worker) = self.workers.get(&id) else { return };
         for (index, slot) in (0..).zip(&worker.devices) {
             if slot.credits > 0 && !slot.ganged {
-                let class = class_of(slot.device.kind, slot.device.memory_bytes, !worker.programs_only);
-                self.placement.remove_slot(class, (noticed, slot.load, index, id));
+                let class = class_of(worker, &slot.device);
+                self.placement.remove_slot(&class, (noticed, slot.load, index, id));
             }
         }
     }
@@ -197,6 +224,11 @@ impl State {
         let Some(sweep) = self.sweeps.get_mut(id.0 as usize) else { return };
         let memory_bytes = sweep.spec.resources.memory_bytes.unwrap_or(0);
         let trainer = sweep.spec.program.is_none();
+        let own = sweep.own().then_some(id);
+        if own.is_some() {
+            let items = || sweep.spec.train.own.items().into_iter().collect();
+            self.placement.needs.entry(id).or_insert_with(items);
+        }
         for lane in Lane::ALL {
             let again = !sweep.ready[lane as usize].is_empty();
             let waits = again || (lane == sweep.fresh_lane() && sweep.has_fresh());
@@ -205,7 +237,7 @@ impl State {
             if old == key {
                 continue;
             }
-            let demand = Demand { lane, memory_bytes, trainer };
+            let demand = Demand { lane, memory_bytes, trainer, own };
             let queue = self.placement.queues.entry(demand).or_default();
             if let Some(old) = old {
                 queue.remove(&old);
@@ -307,7 +339,7 @@ impl State {
     }
 
     /// Whether what satisfies the demand is kept for a gang that waits.
-    pub(crate) fn is_reserved(&self, Demand { lane, memory_bytes: _, trainer: _ }: Demand) -> bool {
+    pub(crate) fn is_reserved(&self, Demand { lane, memory_bytes: _, trainer: _, own: _ }: Demand) -> bool {
         self.waiting_gangs().any(|(key, demand)| {
             self.is_patience_over(key.2, demand) && (demand.lane.includes(lane) || lane.includes(demand.lane))
         })
@@ -343,7 +375,7 @@ impl State {
         self.workers.iter().any(|(id, worker)| {
             *id != avoid
                 && self.takes_leases(*id, worker)
-                && worker.devices.iter().any(|s| fits(demand, worker, &s.device))
+                && worker.devices.iter().any(|s| self.placement.fits(demand, worker, &s.device))
         })
     }
 
@@ -415,6 +447,7 @@ impl State {
         let kind = sweep.trials.get(trial.number).and_then(|trial| trial.kind);
         let lane = Lane::of(sweep.spec.resources.device, kind);
         let memory_bytes = sweep.spec.resources.memory_bytes.unwrap_or(0);
-        Some(Demand { lane, memory_bytes, trainer: sweep.spec.program.is_none() })
+        let own = sweep.own().then_some(trial.sweep);
+        Some(Demand { lane, memory_bytes, trainer: sweep.spec.program.is_none(), own })
     }
 }

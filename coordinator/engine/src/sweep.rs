@@ -48,14 +48,6 @@ impl Lane {
     pub(crate) fn includes(self, other: Self) -> bool {
         self == Self::Any || self == other
     }
-
-    pub(crate) fn takes(self, kind: DeviceKind) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Cpu => kind == DeviceKind::Cpu,
-            Self::Cuda => kind == DeviceKind::Cuda,
-        }
-    }
 }
 
 /// Place in the queue: higher priority first, then the sweep with fewer leases (fair share), then the older
@@ -131,6 +123,11 @@ impl Sweep {
             (None, _, true) => SweepState::Paused,
             (None, _, false) => SweepState::Running,
         }
+    }
+
+    /// Whether its trials need a trainer that has more than Spotsweep has.
+    pub(crate) fn own(&self) -> bool {
+        self.spec.program.is_none() && !self.spec.train.own.is_empty()
     }
 
     /// The visible state of any trial of the sweep.

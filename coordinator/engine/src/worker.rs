@@ -7,8 +7,11 @@ use crate::{
     trial::Label,
 };
 use serde::{Deserialize, Serialize};
-use spotsweep_proto::ids::{Incarnation, WorkerName};
-use std::collections::BTreeSet;
+use spotsweep_proto::{
+    catalogue::own::OwnItem,
+    ids::{Incarnation, WorkerName},
+};
+use std::{collections::BTreeSet, sync::Arc};
 
 /// A worker: one incarnation of an agent.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -29,6 +32,8 @@ pub(crate) struct Worker {
     pub(crate) leases: BTreeSet<TrialRef>,
     /// It has no trainer for the models of the catalogue.
     pub(crate) programs_only: bool,
+    /// Models and data sets that its trainer has besides those of Spotsweep.
+    pub(crate) knows: Arc<BTreeSet<OwnItem>>,
 }
 
 /// A device and what it may be given.
@@ -73,6 +78,7 @@ impl Worker {
             applied_seq: None,
             leases: BTreeSet::new(),
             programs_only: hello.programs_only,
+            knows: Arc::new(hello.knows.into_iter().collect()),
         }
     }
 

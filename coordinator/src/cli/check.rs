@@ -3,6 +3,7 @@
 use super::{
     code,
     error::{Ending, Outcome},
+    local,
     modules::{self, LocalModule},
     out::Out,
     show::ShowFormat,
@@ -22,7 +23,8 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 const EXAMPLES: &str = "Examples:
   spotsweep check sweep.yaml
-  spotsweep check sweep.yaml --format json | jq .trials";
+  spotsweep check sweep.yaml --format json | jq .trials
+  spotsweep check sweep.yaml --trainer target/release/custom-model";
 
 /// Files of code that are listed.
 const SHOWN_FILES: usize = 20;
@@ -33,6 +35,9 @@ const SHOWN_FILES: usize = 20;
 pub(crate) struct CheckArgs {
     /// The sweep file
     pub(crate) file: PathBuf,
+    /// Also know the models and data sets of this trainer
+    #[arg(long, value_name = "PATH")]
+    pub(crate) trainer: Option<PathBuf>,
     /// How to print it
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: ShowFormat,
@@ -42,8 +47,9 @@ pub(crate) struct CheckArgs {
 ///
 /// # Errors
 /// Everything that is wrong with the file.
-pub(crate) fn run(args: &CheckArgs) -> Outcome {
-    let file = sweep_file::read(&args.file)?;
+pub(crate) async fn run(args: CheckArgs) -> Outcome {
+    let own = local::models_of(args.trainer.as_deref()).await?;
+    let file = sweep_file::read(&args.file, &own)?;
     let summary = file.spec.summary();
     let code = code::contents(&file)?;
     let modules = modules::find(&file)?;
@@ -239,7 +245,7 @@ fn first_trials(summary: &Summary) -> Table {
         );
         if let Some(recipe) = &one.recipe {
             if !shown.contains(&"model") {
-                cells.push(recipe.model.kind().name().into());
+                cells.push(recipe.model.name().into());
             }
             cells.push(text::data_set(&recipe.data).into());
             cells.push(one.length().into());

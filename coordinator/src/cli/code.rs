@@ -137,7 +137,7 @@ mod tests {
         }
         let path = home.path().join("a.yaml");
         std::fs::write(&path, format!("method: grid\nprogram: ./train.py\ncode: {code}\n")).unwrap();
-        let file = sweep_file::read(&path).unwrap();
+        let file = sweep_file::read(&path, &spotsweep_proto::catalogue::OwnCatalogue::default()).unwrap();
         (home, file)
     }
 

@@ -10,6 +10,7 @@ use crate::{
     server::Coordinator,
     store::StoreOptions,
 };
+use spotsweep_proto::catalogue::OwnCatalogue;
 use std::{fs::OpenOptions, net::SocketAddr, path::Path};
 use tokio::{sync::oneshot, task::JoinHandle};
 use tracing_subscriber::EnvFilter;
@@ -27,6 +28,7 @@ pub(crate) struct Host {
 
 impl Host {
     /// Opens `dir` and serves it on `listen`, and the web page at `page`. Sinks write below `sinks`, if not below `dir`.
+    /// Sweeps may use what is `own` to the trainer of workers that will come.
     ///
     /// # Errors
     /// If another coordinator has the folder, it is damaged, or an address cannot be had.
@@ -35,6 +37,7 @@ impl Host {
         listen: SocketAddr,
         page: HttpAddress,
         sinks: Option<&Path>,
+        own: &OwnCatalogue,
     ) -> Result<Self, Problem> {
         let owned = dir.to_owned();
         // Replaying a long journal takes seconds.
@@ -52,7 +55,7 @@ impl Host {
             Some(folder) => coordinator.with_sinks(folder),
             None => coordinator,
         };
-        let running = coordinator.serve(listen, page).await?;
+        let running = coordinator.with_models_of(own).serve(listen, page).await?;
         let (url, page_url) = (running.url.clone(), running.page_url.clone());
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(running.run(async {

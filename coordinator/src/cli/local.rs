@@ -5,6 +5,7 @@
 use super::error::io_problem;
 use crate::error::{Code, Problem};
 use spotsweep_proto::{
+    catalogue::OwnCatalogue,
     limits::LINE_BYTES,
     line::{FromTrainer, TrainerDevice},
 };
@@ -52,6 +53,29 @@ pub(crate) fn worker() -> Result<PathBuf, Problem> {
     program(WORKER).ok_or_else(|| missing(WORKER))
 }
 
+/// The trainer that was named by an option, else as [`trainer`].
+///
+/// # Errors
+/// If it is not here.
+pub(crate) fn trainer_or(named: Option<&Path>) -> Result<PathBuf, Problem> {
+    match named {
+        Some(path) if path.is_file() => Ok(path.to_owned()),
+        Some(path) => Err(Problem::new(Code::Missing, format!("there is no trainer {}", path.display()))),
+        None => trainer(),
+    }
+}
+
+/// What the trainer of an option has besides Spotsweep's models. Without the option nothing is started.
+///
+/// # Errors
+/// If it does not start, or tells what cannot be used.
+pub(crate) async fn models_of(named: Option<&Path>) -> Result<OwnCatalogue, Problem> {
+    match named {
+        Some(_) => Ok(probe(&trainer_or(named)?).await?.catalogue),
+        None => Ok(OwnCatalogue::default()),
+    }
+}
+
 /// The trainer: the one that the user names, else the one beside this program, else in PATH.
 ///
 /// # Errors
@@ -91,6 +115,8 @@ pub(crate) struct TrainerFacts {
     pub(crate) devices: Vec<TrainerDevice>,
     /// What [`LIBRARY_VARIABLE`] must be for it to start; `None`: as it is.
     pub(crate) library_path: Option<OsString>,
+    /// Models and data sets that it has besides those of Spotsweep.
+    pub(crate) catalogue: OwnCatalogue,
 }
 
 impl TrainerFacts {
@@ -135,11 +161,18 @@ async fn ready(path: &Path, library_path: Option<OsString>) -> Result<TrainerFac
         let _silent = tokio::time::timeout(READY, stdout.read_until(b'\n', &mut line)).await;
     }
     let said = serde_json::from_slice::<FromTrainer>(&line);
-    if let Ok(FromTrainer::Ready { trainer, libtorch, devices, .. }) = said {
+    if let Ok(FromTrainer::Ready { trainer, libtorch, devices, catalogue, .. }) = said {
         // The end of its stdin ends it; should it not, being dropped does.
         drop(child.stdin.take());
         let _left = tokio::time::timeout(Duration::from_secs(1), child.wait()).await;
-        return Ok(TrainerFacts { path: path.to_owned(), name: trainer, libtorch, devices, library_path });
+        let catalogue = match catalogue {
+            Some(told) => OwnCatalogue::read(told.to_string().as_bytes()).map_err(|error| {
+                Problem::new(Code::Missing, format!("{} tells what cannot be used: {error}", path.display()))
+            })?,
+            None => OwnCatalogue::default(),
+        };
+        let path = path.to_owned();
+        return Ok(TrainerFacts { path, name: trainer, libtorch, devices, library_path, catalogue });
     }
     let _gone = child.start_kill();
     let why = last_line(child.stderr.take()).await;

@@ -136,9 +136,9 @@ pub fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> Outcome {
     match command {
-        Command::Check(args) => check::run(&args),
+        Command::Check(args) => wait(check::run(args)),
         Command::Simulate(args) => simulate::run(&args),
-        Command::Models(args) => models::run(&args),
+        Command::Models(args) => wait(models::run(args)),
         Command::Data(args) => wait_in_threads(data::run(args)),
         Command::Completions(args) => completions::run(&args, Cli::command()),
         Command::Run(args) => wait_in_threads(run::run(args)),

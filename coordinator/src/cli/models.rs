@@ -1,22 +1,28 @@
 //! `spotsweep models`: the catalogue of models and their hyperparameters.
 
 use super::{
+    client::CoordinatorArgs,
     error::{Ending, Outcome},
-    out::Out,
+    local,
+    out::{self, Out},
     rows::{self, Field, Format, Row},
     table::{Align, Column, Keep, Table},
 };
 use crate::error::{Code, Problem};
 use clap::Args;
 use spotsweep_proto::catalogue::{
-    ModelKind, nearest,
-    rows::{ModelRow, ParameterRow, models, parameters},
+    ModelKind, OwnCatalogue, nearest,
+    own::OwnModel,
+    rows::{ModelRow, ParameterRow, models, own_parameters, parameters},
 };
+use std::path::PathBuf;
 
 const EXAMPLES: &str = "Examples:
   spotsweep models                          all models, from the simplest up
   spotsweep models cnn                      the hyperparameters of one
-  spotsweep models cnn --format json";
+  spotsweep models cnn --format json
+  spotsweep models --trainer target/release/custom-model
+  spotsweep models --coordinator http://127.0.0.1:7077     with those of its workers' trainers";
 
 /// Options of `models`.
 #[derive(Debug, Args)]
@@ -24,6 +30,12 @@ const EXAMPLES: &str = "Examples:
 pub(crate) struct ModelsArgs {
     /// The model whose hyperparameters to show
     pub(crate) name: Option<String>,
+    /// Also those of this trainer
+    #[arg(long, value_name = "PATH")]
+    pub(crate) trainer: Option<PathBuf>,
+    /// Also those that workers of a coordinator have told.
+    #[command(flatten)]
+    pub(crate) coordinator: CoordinatorArgs,
     /// How to print them
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
@@ -33,14 +45,30 @@ pub(crate) struct ModelsArgs {
 ///
 /// # Errors
 /// If there is no such model.
-pub(crate) fn run(args: &ModelsArgs) -> Outcome {
+pub(crate) async fn run(args: ModelsArgs) -> Outcome {
+    let mut own = local::models_of(args.trainer.as_deref()).await?;
+    if args.coordinator.named().is_some() {
+        match told(&args.coordinator).await {
+            Ok(told) => {
+                let is_new = |model: &OwnModel| own.model(model.name.as_str()).is_none();
+                let others: Vec<_> = told.models.into_iter().filter(is_new).collect();
+                own.models.extend(others);
+            }
+            // The variable may name one that does not run now.
+            Err(problem) if args.coordinator.coordinator.is_none() => out::warn(&problem.message),
+            Err(problem) => return Err(problem.into()),
+        }
+    }
     let (table, rows) = match &args.name {
         None => {
-            let models = models();
+            let models = models(&own);
             (models_table(&models), models.iter().map(model_row).collect::<Vec<_>>())
         }
         Some(name) => {
-            let parameters = parameters(model(name)?);
+            let parameters = match own.model(name) {
+                Some(own) => own_parameters(own),
+                None => parameters(model(name, &own)?),
+            };
             (parameters_table(&parameters), parameters.iter().map(parameter_row).collect())
         }
     };
@@ -54,10 +82,15 @@ pub(crate) fn run(args: &ModelsArgs) -> Outcome {
     Ok(Ending::Well)
 }
 
-fn model(name: &str) -> Result<ModelKind, Problem> {
+/// What workers of a coordinator have told.
+async fn told(coordinator: &CoordinatorArgs) -> Result<OwnCatalogue, Problem> {
+    coordinator.open().await?.models().await
+}
+
+fn model(name: &str, own: &OwnCatalogue) -> Result<ModelKind, Problem> {
     ModelKind::named(name).ok_or_else(|| {
-        let all = models();
-        let names = || all.iter().map(|model| model.name);
+        let all = models(own);
+        let names = || all.iter().map(|model| model.name.as_str());
         let problem = Problem::new(Code::BadRequest, format!("there is no model {name:?}"));
         match nearest(name, names()) {
             Some(near) => problem.hint(format!("did you mean {near}?")),
@@ -68,19 +101,19 @@ fn model(name: &str) -> Result<ModelKind, Problem> {
 
 fn model_row(model: &ModelRow) -> Row {
     Row::new()
-        .with("model", Field::text(model.name))
-        .with("about", Field::text(model.about))
+        .with("model", Field::text(&model.name))
+        .with("about", Field::text(&model.about))
         .with("source", Field::text(model.source))
         .with("parameters", Field::Count(model.parameters as u64))
 }
 
 fn parameter_row(parameter: &ParameterRow) -> Row {
     Row::new()
-        .with("parameter", Field::text(parameter.name))
+        .with("parameter", Field::text(&parameter.name))
         .with("takes", Field::text(&parameter.takes))
         .with("default", Field::text(&parameter.default))
         .with("only_with", Field::text(&parameter.only_with))
-        .with("about", Field::text(parameter.about))
+        .with("about", Field::text(&parameter.about))
         .with("source", Field::text(parameter.source))
 }
 
@@ -93,8 +126,8 @@ fn models_table(models: &[ModelRow]) -> Table {
     ]);
     for model in models {
         table.row(vec![
-            model.name.into(),
-            model.about.into(),
+            model.name.as_str().into(),
+            model.about.as_str().into(),
             model.parameters.to_string().into(),
             model.source.into(),
         ]);
@@ -113,11 +146,11 @@ fn parameters_table(parameters: &[ParameterRow]) -> Table {
     ]);
     for one in parameters {
         table.row(vec![
-            one.name.into(),
+            one.name.as_str().into(),
             one.default.as_str().into(),
             one.takes.as_str().into(),
             one.only_with.as_str().into(),
-            one.about.into(),
+            one.about.as_str().into(),
             one.source.into(),
         ]);
     }
@@ -132,13 +165,15 @@ mod tests {
     fn the_catalogue_fits_a_terminal() {
         let plain =
             |table: &Table, width| anstream::adapter::strip_str(&table.render(width).text).to_string();
-        insta::assert_snapshot!(plain(&models_table(&models()), Some(100)));
+        insta::assert_snapshot!(plain(&models_table(&models(&OwnCatalogue::default())), Some(100)));
         insta::assert_snapshot!(plain(&parameters_table(&parameters(ModelKind::Cnn)), Some(100)));
     }
 
     #[test]
     fn a_model_that_is_misspelt_is_suggested() {
-        assert_eq!(model("fixed-cn").unwrap_err().hint, "did you mean fixed_cnn?");
-        assert!(model("transformer").unwrap_err().hint.starts_with("there is: noop, "));
+        assert_eq!(model("fixed-cn", &OwnCatalogue::default()).unwrap_err().hint, "did you mean fixed_cnn?");
+        assert!(
+            model("transformer", &OwnCatalogue::default()).unwrap_err().hint.starts_with("there is: noop, ")
+        );
     }
 }

@@ -156,6 +156,7 @@ impl LocalModule {
 mod tests {
     use super::*;
     use crate::cli::sweep_file;
+    use spotsweep_proto::catalogue::OwnCatalogue;
 
     const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../worker/trainer/tests/modules");
 
@@ -171,7 +172,7 @@ mod tests {
         let text =
             format!("method: grid\nparameters: {{model: {{values: [{model}]}}}}\ntrain: {{data: mnist}}\n");
         std::fs::write(&path, text).unwrap();
-        let file = sweep_file::read(&path).unwrap();
+        let file = sweep_file::read(&path, &OwnCatalogue::default()).unwrap();
         (home, file)
     }
 
@@ -197,7 +198,7 @@ mod tests {
     #[test]
     fn the_example_names_modules_that_lie_beside_it() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/own-module/sweep.yaml");
-        let file = sweep_file::read(Path::new(path)).unwrap();
+        let file = sweep_file::read(Path::new(path), &OwnCatalogue::default()).unwrap();
         let found = find(&file).unwrap();
         let names: Vec<&str> = found.iter().map(|module| module.file.as_str()).collect();
         assert_eq!((names, file.spec.trials()), (vec!["small.pt", "wide.pt"], 6));

@@ -8,6 +8,7 @@ use super::{
     out::{self, Out},
 };
 use clap::Args;
+use spotsweep_proto::catalogue::OwnCatalogue;
 use std::{net::SocketAddr, path::PathBuf};
 
 const EXAMPLES: &str = "Examples:
@@ -43,7 +44,14 @@ pub(crate) struct ServeArgs {
 pub(crate) async fn run(args: ServeArgs) -> Outcome {
     host::log_to_stderr()?;
     let mut stop = Interrupts::listen()?;
-    let mut host = Host::open(&args.dir, args.listen, args.http.address(), args.sinks.as_deref()).await?;
+    let mut host = Host::open(
+        &args.dir,
+        args.listen,
+        args.http.address(),
+        args.sinks.as_deref(),
+        &OwnCatalogue::default(),
+    )
+    .await?;
     let mut data = Out::stdout();
     data.line(host.url())?;
     data.flush()?;

@@ -15,6 +15,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use spotsweep_engine::event::DeviceKind;
 use spotsweep_proto::{
+    catalogue::OwnCatalogue,
     datasets::DataRef,
     spec::{DeviceRequest, Every, SweepSpec},
     train::Length,
@@ -128,7 +129,7 @@ struct Answer<'a> {
 /// # Errors
 /// Everything that is wrong with the file or the trace; or no machine fits the sweep.
 pub(crate) fn run(args: &SimulateArgs) -> Outcome {
-    let file = sweep_file::read(&args.file)?;
+    let file = sweep_file::read(&args.file, &OwnCatalogue::default())?;
     let in_steps = matches!(file.spec.train.length, Some(Length::Steps(_)));
     if args.step_s.is_some()
         && !in_steps

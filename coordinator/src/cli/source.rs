@@ -16,10 +16,13 @@ use crate::{
     store::{self, OBJECTS_FOLDER},
 };
 use futures::{Stream, StreamExt as _, stream::BoxStream};
-use spotsweep_proto::{catalogue::nearest, limits::GRPC_MESSAGE_BYTES};
+use spotsweep_proto::{
+    catalogue::{OwnCatalogue, nearest},
+    limits::GRPC_MESSAGE_BYTES,
+};
 use spotsweep_wire::v1::{
     AttemptsRequest, AttemptsResponse, ControlRequest, ExplainRequest, ImportRequest, ImportResponse,
-    ListCheckpointsRequest, ListCheckpointsResponse, ListSweepsRequest, ListTrialsRequest,
+    ListCheckpointsRequest, ListCheckpointsResponse, ListModelsRequest, ListSweepsRequest, ListTrialsRequest,
     ListTrialsResponse, ListWorkersRequest, MetricsRequest, MetricsResponse, Point, PutCodeRequest,
     ResultsRequest, ResultsResponse, ShowSweepRequest, ShowSweepResponse, StatusRequest, StatusResponse,
     SubmitRequest, SubmitResponse, SweepSummary, Trial, WatchRequest, WatchResponse, WorkerSummary,
@@ -125,6 +128,19 @@ impl Source {
     /// If the file is wrong, or nobody takes it.
     pub(crate) async fn submit(&mut self, request: SubmitRequest) -> Result<SubmitResponse, Problem> {
         Ok(self.client.submit(request).await?.into_inner())
+    }
+
+    /// What trainers of workers have told.
+    ///
+    /// # Errors
+    /// If nobody answers, or with what cannot be read.
+    pub(crate) async fn models(&mut self) -> Result<OwnCatalogue, Problem> {
+        let answer = self.client.list_models(ListModelsRequest {}).await?.into_inner();
+        if answer.catalogue.is_empty() {
+            return Ok(OwnCatalogue::default());
+        }
+        // Of many workers together it may be larger than one trainer's may be.
+        serde_json::from_slice(&answer.catalogue).map_err(|error| Problem::internal(&error))
     }
 
     /// Hands in code, piece by piece.

@@ -5,9 +5,10 @@
 use super::{code::Travelling, error::io_problem, modules::LocalModule, sets};
 use crate::error::{Code, Problem};
 use spotsweep_proto::{
+    catalogue::OwnCatalogue,
     datasets::DataSets,
     limits::SWEEP_FILE_BYTES,
-    spec::{SweepSpec, code_asked_for, data_asked_for, parse_with},
+    spec::{Own, SweepSpec, code_asked_for, data_asked_for, parse_with},
 };
 use std::{
     fs::File,
@@ -40,25 +41,33 @@ impl SweepFile {
     }
 }
 
-/// Reads and checks it. No more than its limit is read, however large the file is, and a pipe will do.
+/// Reads and checks it, where sweeps may also use what is `own` to a trainer. No more than its limit is read, however large the file is, and a pipe will do.
 ///
 /// # Errors
 /// If it cannot be read, or everything that is wrong with it.
-pub(crate) fn read(path: &Path) -> Result<SweepFile, Problem> {
-    read_with(path, |source| sets::known(data_asked_for(source)))
+pub(crate) fn read(path: &Path, own: &OwnCatalogue) -> Result<SweepFile, Problem> {
+    let names = || own.data.iter().map(|set| set.name.to_string());
+    let known = |source: &[u8]| {
+        let mut sets = sets::known(data_asked_for(source))?;
+        sets.add_names(names());
+        Ok(sets)
+    };
+    read_with(path, known, Own::Told(own))
 }
 
-/// As [`read`], without looking whether added data sets are there: for a coordinator that has a store of its own.
+/// As [`read`], without looking whether added data sets and models are there: for a coordinator that has a store and workers
+/// of its own.
 ///
 /// # Errors
 /// As [`read`].
 pub(crate) fn read_for_coordinator(path: &Path) -> Result<SweepFile, Problem> {
-    read_with(path, |_| Ok(DataSets::any()))
+    read_with(path, |_| Ok(DataSets::any()), Own::Any)
 }
 
 fn read_with(
     path: &Path,
     sets: impl FnOnce(&[u8]) -> Result<DataSets, Problem>,
+    own: Own<'_>,
 ) -> Result<SweepFile, Problem> {
     let mut source = Vec::new();
     let limit = u64::try_from(SWEEP_FILE_BYTES).unwrap_or(u64::MAX);
@@ -73,7 +82,7 @@ fn read_with(
             .hint("write ranges (min, max, q) instead of long lists of values"));
     }
     let sets = sets(&source)?;
-    match parse_with(&source, &name, &sets) {
+    match parse_with(&source, &name, &sets, own) {
         Ok(spec) => {
             let code_folder = code_asked_for(&source).map(|folder| beside(path, &folder));
             let path = path.to_owned();
@@ -95,14 +104,19 @@ mod tests {
 
     #[test]
     fn a_file_without_an_end_is_refused_quickly() {
-        let problem = read(Path::new("/dev/zero")).unwrap_err();
+        let problem = read(Path::new("/dev/zero"), &OwnCatalogue::default()).unwrap_err();
         assert_eq!(problem.code, Code::BadSweepFile);
     }
 
     #[test]
     fn a_missing_file_and_a_folder_are_told_by_name() {
-        let problem = read(Path::new("no/such.yaml")).unwrap_err();
+        let problem = read(Path::new("no/such.yaml"), &OwnCatalogue::default()).unwrap_err();
         assert_eq!(problem.message, "cannot read no/such.yaml: No such file or directory (os error 2)");
-        assert!(read(Path::new("/")).unwrap_err().message.starts_with("cannot read /: "));
+        assert!(
+            read(Path::new("/"), &OwnCatalogue::default())
+                .unwrap_err()
+                .message
+                .starts_with("cannot read /: ")
+        );
     }
 }

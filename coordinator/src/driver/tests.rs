@@ -171,6 +171,7 @@ fn hello() -> Hello {
         machine: Machine::default(),
         held: Vec::new(),
         programs_only: false,
+        knows: Vec::new(),
     }
 }
 

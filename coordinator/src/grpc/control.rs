@@ -13,10 +13,14 @@ use crate::{
         board::{Boards, Selection},
         messages,
     },
+    told::Told,
 };
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use spotsweep_engine::{Reply, event::Command};
-use spotsweep_proto::{datasets::DataSets, spec};
+use spotsweep_proto::{
+    datasets::DataSets,
+    spec::{self, Own},
+};
 use spotsweep_wire::v1::{self, control_server::Control};
 use std::{pin::Pin, sync::Arc};
 use tokio::sync::{Semaphore, mpsc};
@@ -36,6 +40,7 @@ pub struct ControlService {
     objects: Option<Objects>,
     logs: Option<Logs>,
     log_followers: Arc<Semaphore>,
+    told: Told,
 }
 
 /// Facts about the coordinator.
@@ -72,6 +77,7 @@ impl ControlService {
             objects: None,
             logs: None,
             log_followers: Arc::new(Semaphore::new(LOG_FOLLOWERS)),
+            told: Told::default(),
         }
     }
 
@@ -97,6 +103,12 @@ impl ControlService {
     #[must_use]
     pub fn with_logs(self, logs: Logs) -> Self {
         Self { logs: Some(logs), ..self }
+    }
+
+    /// The same with what workers tell of their trainers.
+    #[must_use]
+    pub fn with_told(self, told: Told) -> Self {
+        Self { told, ..self }
     }
 
     /// The added data sets that a sweep file may have.
@@ -140,9 +152,14 @@ impl Control for ControlService {
         let token: [u8; 16] =
             token.as_ref().try_into().map_err(|_| Problem::new(Code::BadRequest, "a token has 16 bytes"))?;
         let handle = self.handle()?;
-        let sets = self.data_sets(&source).await?;
+        let mut sets = self.data_sets(&source).await?;
+        let told = self.told.all();
+        sets.add_names(told.data.iter().map(|set| set.name.to_string()));
         let asks = spec::code_asked_for(&source).is_some();
-        let parsed = tokio::task::spawn_blocking(move || spec::parse_with(&source, &file_name, &sets)).await;
+        let parsed = tokio::task::spawn_blocking(move || {
+            spec::parse_with(&source, &file_name, &sets, Own::Told(&told))
+        })
+        .await;
         let spec = parsed.map_err(|error| Problem::internal(&error))?;
         let mut spec = spec.map_err(|wrong| Problem::new(Code::BadSweepFile, wrong.to_string()))?;
         let code = code.map(|code| code::read(&code)).transpose()?;
@@ -161,6 +178,10 @@ impl Control for ControlService {
                 Err(Problem::new(Code::Internal, "an answer to another question").into())
             }
         }
+    }
+
+    async fn list_models(&self, _: Request<v1::ListModelsRequest>) -> Answer<v1::ListModelsResponse> {
+        Ok(Response::new(v1::ListModelsResponse { catalogue: self.told.all().to_json().into() }))
     }
 
     async fn put_code(&self, request: Request<Streaming<v1::PutCodeRequest>>) -> Answer<v1::PutCodeResponse> {

@@ -14,6 +14,7 @@ use spotsweep_engine::{
     },
 };
 use spotsweep_proto::{
+    catalogue::OwnCatalogue,
     digest::Digest,
     gang::{Generation, STORE_KEY_BYTES, STORE_VALUE_BYTES},
     ids::{DeviceName, Epoch, Incarnation, MetricName, WorkerName},
@@ -42,11 +43,12 @@ fn too_many(what: &str, found: usize, limit: usize) -> Problem {
     Problem::new(Code::TooLarge, format!("{found} {what}; at most {limit} are taken"))
 }
 
-/// A hello.
+/// A hello, and what its trainer has besides our models.
 ///
 /// # Errors
-/// A protocol that is not ours, a name that is none, no device or too many, or a malformed lease.
-pub fn hello(hello: v1::Hello) -> Result<Hello, Problem> {
+/// A protocol that is not ours, a name that is none, no device or too many, a malformed lease, or a catalogue that is not to
+/// be believed.
+pub fn hello(hello: v1::Hello) -> Result<(Hello, OwnCatalogue), Problem> {
     if hello.protocol != WORKER_PROTOCOL {
         let message =
             format!("the agent speaks protocol {}, this coordinator {WORKER_PROTOCOL}", hello.protocol);
@@ -65,14 +67,20 @@ pub fn hello(hello: v1::Hello) -> Result<Hello, Problem> {
     }
     let devices: Vec<Device> = hello.devices.into_iter().map(device).collect::<Result<_, _>>()?;
     let held = hello.held.iter().map(|lease| held_lease(lease, devices.len())).collect::<Result<_, _>>()?;
-    Ok(Hello {
+    let catalogue = match hello.catalogue.is_empty() {
+        true => OwnCatalogue::default(),
+        false => OwnCatalogue::read(&hello.catalogue).map_err(|error| bad(error.to_string()))?,
+    };
+    let hello = Hello {
         name: WorkerName::new(&hello.name).map_err(|error| bad(error.to_string()))?,
         incarnation: Incarnation(u128::from_be_bytes(incarnation)),
         devices,
         machine: hello.machine.map(machine).unwrap_or_default(),
         held,
         programs_only: hello.programs_only,
-    })
+        knows: catalogue.items(),
+    };
+    Ok((hello, catalogue))
 }
 
 fn device(device: v1::Device) -> Result<Device, Problem> {
@@ -387,6 +395,7 @@ mod tests {
             held: vec![],
             connection: 0,
             programs_only: false,
+            catalogue: Default::default(),
         }
     }
 
@@ -401,7 +410,7 @@ mod tests {
 
     #[test]
     fn a_hello_is_taken_with_its_texts_cut() {
-        let hello = hello(good_hello()).unwrap();
+        let (hello, _) = hello(good_hello()).unwrap();
         assert_eq!(hello.devices[0].model.len(), MACHINE_TEXT_BYTES);
     }
 

@@ -10,6 +10,7 @@ use crate::{
     driver::{AttachedSender, Handle, ToSession},
     error::{Code, Problem},
     logs::Logs,
+    told::Told,
 };
 use futures::{Stream, StreamExt as _};
 use spotsweep_proto::limits::CREDITS_PER_DEVICE;
@@ -33,6 +34,7 @@ pub struct WorkerService {
     urls: Arc<StoreUrls>,
     rendezvous: Rendezvous,
     desk: Desk,
+    told: Told,
 }
 
 /// Where agents find objects.
@@ -45,10 +47,12 @@ pub struct StoreUrls {
 }
 
 impl WorkerService {
-    /// One that feeds the driver behind `handle`; objects are at `urls`, and what attempts print goes to `logs`.
+    /// One that feeds the driver behind `handle`; objects are at `urls`, what attempts print goes to `logs`, and what trainers
+    /// have is `told`.
     #[must_use]
-    pub fn new(handle: Handle, urls: StoreUrls, logs: Logs) -> Self {
-        Self { handle, urls: Arc::new(urls), rendezvous: Rendezvous::default(), desk: Desk::new(logs) }
+    pub fn new(handle: Handle, urls: StoreUrls, logs: Logs, told: Told) -> Self {
+        let (rendezvous, desk) = (Rendezvous::default(), Desk::new(logs));
+        Self { handle, urls: Arc::new(urls), rendezvous, desk, told }
     }
 }
 
@@ -61,10 +65,10 @@ impl Worker for WorkerService {
     async fn attach(&self, request: Request<Streaming<v1::FromWorker>>) -> Result<Response<Answers>, Status> {
         let said = request.into_inner();
         let (handle, urls) = (self.handle.clone(), self.urls.clone());
-        let (rendezvous, desk) = (self.rendezvous.clone(), self.desk.clone());
+        let (rendezvous, desk, told) = (self.rendezvous.clone(), self.desk.clone(), self.told.clone());
         // The answer's headers go out before the hello is in: some clients wait for them before they say anything.
         let session = async move {
-            match open(said, handle, urls, &rendezvous, &desk).await {
+            match open(said, handle, urls, &rendezvous, (&desk, &told)).await {
                 Ok(outgoing) => Box::pin(outgoing),
                 Err(problem) => rejected(problem),
             }
@@ -79,7 +83,7 @@ async fn open(
     handle: Handle,
     urls: Arc<StoreUrls>,
     rendezvous: &Rendezvous,
-    desk: &Desk,
+    (desk, told): (&Desk, &Told),
 ) -> Result<Outgoing, Problem> {
     let no_hello =
         |_| Problem::new(Code::BadRequest, format!("no hello came within {} s", HELLO_LIMIT.as_secs()));
@@ -89,7 +93,8 @@ async fn open(
         return Err(Problem::new(Code::BadRequest, "an agent's first message is its hello"));
     };
     let connection = hello.connection;
-    let hello = from_worker::hello(hello)?;
+    let (hello, catalogue) = from_worker::hello(hello)?;
+    told.add(&catalogue);
     let devices = hello.devices.len();
     let (member, store_answers) = rendezvous.connect(hello.incarnation);
     let member = Arc::new(member);

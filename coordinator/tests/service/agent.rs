@@ -30,6 +30,7 @@ pub(crate) fn hello(name: &str, incarnation: u128) -> v1::Hello {
         held: Vec::new(),
         connection: 0,
         programs_only: false,
+        catalogue: Default::default(),
     }
 }
 

@@ -64,6 +64,7 @@ fn hello() -> impl Strategy<Value = v1::Hello> {
             held,
             connection,
             programs_only: false,
+            catalogue: Default::default(),
         },
     )
 }
@@ -230,7 +231,7 @@ impl World {
     fn says(&mut self, place: usize, message: Message) {
         let Some((session, devices, _)) = self.open[place] else {
             if let Message::Hello(hello) = message
-                && let Ok(hello) = from_worker::hello(hello)
+                && let Ok((hello, _catalogue)) = from_worker::hello(hello)
             {
                 // A new connection of the same process ends the older one, as the driver's table of sessions does.
                 let session = SessionId(self.next_session);

@@ -5,7 +5,8 @@ use super::{
     datasets::NO_DATA,
     hyperparameters::{HYPERPARAMETERS, Hyperparameter},
     listed, nearest,
-    read::Typed,
+    own::OwnModel,
+    read::{Typed, unknown_model},
 };
 use crate::{
     datasets::{DataRef, DataSets, manifest::DataFacts, reference::FoundData},
@@ -133,24 +134,35 @@ struct Recipe<'a> {
     train: &'a TrainSection,
     model: ModelKind,
     module: Option<ModuleRef>,
+    /// The model, where it is one of a trainer's own.
+    own: Option<&'a OwnModel>,
     optimizer: &'static str,
     given: Vec<(&'static Hyperparameter, &'a ParamValue)>,
+    /// What may be meant for hyperparameters of models of one's own.
+    own_given: Vec<(&'a str, &'a ParamValue)>,
 }
 
 impl<'a> Recipe<'a> {
     fn new(train: &'a TrainSection, params: &'a Assignment) -> Result<Self, CatalogueError> {
         let mut given: Vec<(&'static Hyperparameter, &'a ParamValue)> = Vec::with_capacity(params.0.len());
+        let mut own_given: Vec<(&'a str, &'a ParamValue)> = Vec::new();
         for (name, value) in &params.0 {
-            let row =
-                Hyperparameter::named(canonical(name)).ok_or_else(|| unknown_key(name.as_str(), None))?;
-            if given.iter().any(|(other, _)| other.name == row.name) {
+            let key = canonical(name);
+            let (row, is_own) = (Hyperparameter::named(key), train.own.parameters(key).next().is_some());
+            if row.is_none() && !is_own {
+                return Err(unknown_key(name.as_str(), None));
+            }
+            if given.iter().any(|(other, _)| other.name == key)
+                || own_given.iter().any(|(other, _)| *other == key)
+            {
                 return Err(CatalogueError::new(
                     name.as_str(),
-                    format!("two parameters stand for {}; {name} is the second", row.name),
+                    format!("two parameters stand for {key}; {name} is the second"),
                 )
                 .hint("a nested parameter stands for its last part"));
             }
-            given.push((row, value));
+            given.extend(row.map(|row| (row, value)));
+            own_given.extend(is_own.then_some((key, value)));
         }
         let find = |key: &str| given.iter().find(|(row, _)| row.name == key).copied();
         let model = match (find("model"), &train.model) {
@@ -161,21 +173,33 @@ impl<'a> Recipe<'a> {
                     .hint(format!("add `model` to `train`: one of {}", listed(ModelKind::names()))));
             }
         };
-        let (model, module) = match model {
-            Typed::Model(model) => (model, None),
-            Typed::Module(module) => (ModelKind::TorchScript, Some(module)),
+        let (model, module, own) = match model {
+            Typed::Model(model) => (model, None, None),
+            Typed::Module(module) => (ModelKind::TorchScript, Some(module), None),
+            Typed::OwnModel(name) => match train.own.model(name.as_str()) {
+                Some(own) => (ModelKind::Own, None, Some(own)),
+                None => {
+                    return Err(unknown_model(&ParamValue::Text(name.to_string())));
+                }
+            },
             _ => return Err(mistyped("model")),
         };
         let fixed = find("model").is_none();
-        if let Some((row, _)) = given.iter().find(|(row, _)| fixed && !row.models.contains(&model)) {
-            return Err(unknown_key(row.name, Some(model)));
+        let lacks = |row: &Hyperparameter| {
+            !row.models.contains(&model) && own.is_none_or(|own| own.parameter(row.name).is_none())
+        };
+        if let Some((row, _)) = given.iter().find(|(row, _)| fixed && lacks(row)) {
+            return Err(match own {
+                Some(own) => unknown_own_key(row.name, own),
+                None => unknown_key(row.name, Some(model)),
+            });
         }
         let optimizer = match find("optimizer").filter(|(row, _)| row.models.contains(&model)) {
             Some((row, value)) => row.read(value)?,
             None => default_of(row_named("optimizer")?, model, "")?,
         };
         let Typed::Word(optimizer) = optimizer else { return Err(mistyped("optimizer")) };
-        Ok(Self { train, model, module, optimizer, given })
+        Ok(Self { train, model, module, own, optimizer, given, own_given })
     }
 
     /// What the trial says about `key`, if its model has it.
@@ -240,10 +264,16 @@ impl<'a> Recipe<'a> {
             (None, None) => Typed::Data(None),
         };
         match typed {
-            Typed::Data(Some(name)) => sets.find(&name),
+            Typed::Data(Some(name)) => match self.train.own.data_set(&name) {
+                Some(own) => Ok(Some(FoundData { name: own.name.clone(), facts: Some(own.facts()) })),
+                None => sets.find(&name),
+            },
             _ => Err(CatalogueError::new(
                 "data",
-                format!("{} trains on data, and the sweep names none", self.model),
+                format!(
+                    "{} trains on data, and the sweep names none",
+                    self.own.map_or(self.model.name(), |own| own.name.as_str())
+                ),
             )
             .hint(format!(
                 "add `data` to `train`: one of {}",
@@ -297,6 +327,12 @@ impl<'a> Recipe<'a> {
             },
             ModelKind::TorchScript => {
                 ModelConfig::TorchScript { module: self.module.clone().ok_or_else(|| mistyped("model"))? }
+            }
+            ModelKind::Own => {
+                let own = self.own.ok_or_else(|| mistyped("model"))?;
+                let given =
+                    |key: &str| self.own_given.iter().find(|(name, _)| *name == key).map(|(_, value)| *value);
+                ModelConfig::Own { name: own.name.clone(), version: own.version, knobs: own.knobs(given)? }
             }
         })
     }
@@ -361,7 +397,10 @@ pub(crate) fn unknown_key(key: &str, model: Option<ModelKind>) -> CatalogueError
         }
         (Some(model), Some(row)) => CatalogueError::new(
             key,
-            format!("{model} has no parameter {key}; {} has", listed(row.models.iter().map(|m| m.name()))),
+            format!(
+                "{model} has no parameter {key}; {} has",
+                listed(row.models.iter().filter(|model| **model != ModelKind::Own).map(|m| m.name()))
+            ),
         ),
         (Some(model), None) => CatalogueError::new(key, format!("{model} has no parameter {key}")),
         (None, _) => CatalogueError::new(key, format!("no model has a parameter {key}")),
@@ -382,6 +421,18 @@ fn fixed_by_export(name: &str) -> &'static str {
         "init" => "its initial weights are those in the file",
         "precision" => "it computes in the types in which it was exported",
         _ => "its architecture was fixed when it was exported",
+    }
+}
+
+/// Why `key` is no parameter of a model of one's own.
+pub(crate) fn unknown_own_key(key: &str, model: &OwnModel) -> CatalogueError {
+    let error = CatalogueError::new(key, format!("{} has no parameter {key}", model.name));
+    let own = model.parameters.iter().map(|parameter| parameter.name.as_str());
+    let last = key.rsplit('.').next().unwrap_or(key);
+    match nearest(last, own.clone().chain(Hyperparameter::of(ModelKind::Own).map(|row| row.name))) {
+        Some(near) => error.hint(format!("did you mean {near}?")),
+        None if model.parameters.is_empty() => error.hint("it has those of training and no others"),
+        None => error.hint(format!("besides those of training it has {}", listed(own))),
     }
 }
 

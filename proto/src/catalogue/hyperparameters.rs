@@ -1,6 +1,6 @@
 //! Every hyperparameter: type, range, default, source, and what it applies to. A table, no decisions.
 
-use super::models::ModelKind::{self, Cnn, FixedCnn, Logistic, Mlp, Noop, Softmax, TorchScript};
+use super::models::ModelKind::{self, Cnn, FixedCnn, Logistic, Mlp, Noop, Own, Softmax, TorchScript};
 use crate::{limits::STEPS_PER_TRIAL, value::ParamValue};
 
 /// One row of the catalogue.
@@ -127,9 +127,9 @@ pub const OPTIMIZERS: &[&str] = &["sgd", "adam", "adamw"];
 /// The schedules.
 pub const SCHEDULES: &[&str] = &["constant", "step", "cosine"];
 
-const ALL: &[ModelKind] = &[Noop, Logistic, Softmax, Mlp, FixedCnn, Cnn, TorchScript];
-const TRAINED: &[ModelKind] = &[Logistic, Softmax, Mlp, FixedCnn, Cnn, TorchScript];
-/// Those whose insides are the catalogue's to choose.
+const ALL: &[ModelKind] = &[Noop, Logistic, Softmax, Mlp, FixedCnn, Cnn, TorchScript, Own];
+const TRAINED: &[ModelKind] = &[Logistic, Softmax, Mlp, FixedCnn, Cnn, TorchScript, Own];
+/// Those whose insides are the catalogue's to choose, and whose arithmetic is known here.
 const BUILT_IN: &[ModelKind] = &[Logistic, Softmax, Mlp, FixedCnn, Cnn];
 const DEEP: &[ModelKind] = &[Mlp, FixedCnn, Cnn];
 const DENSE: &[ModelKind] = &[Mlp, FixedCnn];

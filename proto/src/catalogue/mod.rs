@@ -11,14 +11,17 @@ mod config;
 pub mod datasets;
 pub mod hyperparameters;
 pub mod models;
+pub mod own;
 mod read;
 pub mod rows;
 
-pub(crate) use config::unknown_key;
 pub use config::{fits, resolve, resolve_with};
+pub(crate) use config::{unknown_key, unknown_own_key};
 pub use datasets::{DATASETS, Dataset};
 pub use hyperparameters::{HYPERPARAMETERS, Hyperparameter};
 pub use models::{MODELS, ModelKind};
+pub use own::OwnCatalogue;
+pub(crate) use read::other_file;
 
 /// Why a recipe cannot be made.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

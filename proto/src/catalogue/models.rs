@@ -21,6 +21,8 @@ pub enum ModelKind {
     Cnn,
     /// See [`crate::train::ModelConfig::TorchScript`].
     TorchScript,
+    /// Any model that a trainer of one's own adds: see [`crate::catalogue::own`]. It stands in no list, having no name of its own.
+    Own,
 }
 
 /// One model of the catalogue.
@@ -85,6 +87,7 @@ impl ModelKind {
             Self::FixedCnn => "fixed_cnn",
             Self::Cnn => "cnn",
             Self::TorchScript => "torchscript",
+            Self::Own => "own",
         }
     }
 
@@ -108,14 +111,25 @@ impl ModelKind {
         MODELS.iter().map(|model| model.name.name())
     }
 
+    /// Whether no other model can have this name.
+    #[must_use]
+    pub fn is_taken(name: &str) -> bool {
+        let reserved = [Self::Own, Self::TorchScript].map(Self::name);
+        Self::named(name).is_some() || reserved.contains(&name) || ModuleRef::is_meant_by(name)
+    }
+
     /// Whether it trains on data.
     #[must_use]
     pub fn needs_data(self) -> bool {
         match self {
             Self::Noop => false,
-            Self::Logistic | Self::Softmax | Self::Mlp | Self::FixedCnn | Self::Cnn | Self::TorchScript => {
-                true
-            }
+            Self::Logistic
+            | Self::Softmax
+            | Self::Mlp
+            | Self::FixedCnn
+            | Self::Cnn
+            | Self::TorchScript
+            | Self::Own => true,
         }
     }
 }

@@ -6,7 +6,7 @@ use super::{
     hyperparameters::{Hyperparameter, Kind, Range},
     listed, nearest,
 };
-use crate::{catalogue::Dataset, datasets::DataRef, module::ModuleRef, value::ParamValue};
+use crate::{catalogue::Dataset, datasets::DataRef, ids::ModelName, module::ModuleRef, value::ParamValue};
 use std::fmt;
 
 /// A value that has the type and lies in the range of its row.
@@ -21,8 +21,30 @@ pub(super) enum Typed {
     Model(ModelKind),
     /// A model of the kind [`ModelKind::TorchScript`].
     Module(ModuleRef),
+    /// A name that none of Spotsweep's models has. Whether any trainer's has it, the sweep knows.
+    OwnModel(ModelName),
     /// `None` stands for [`NO_DATA`]. Whether there is such a data set, [`crate::datasets::DataSets`] knows.
     Data(Option<String>),
+}
+
+impl Typed {
+    /// As a value that is read as the same again.
+    pub(super) fn to_value(&self) -> ParamValue {
+        match self {
+            Self::Null => ParamValue::Null,
+            Self::Bool(b) => ParamValue::Bool(*b),
+            Self::Int(i) => ParamValue::Int(*i),
+            Self::Float(x) => ParamValue::Float(*x),
+            Self::Word(word) => ParamValue::Text((*word).to_owned()),
+            Self::Widths(widths) => {
+                ParamValue::List(widths.iter().map(|&w| ParamValue::Int(w.into())).collect())
+            }
+            Self::Model(kind) => ParamValue::Text(kind.name().to_owned()),
+            Self::Module(module) => ParamValue::Text(module.to_string()),
+            Self::OwnModel(name) => ParamValue::Text(name.to_string()),
+            Self::Data(name) => ParamValue::Text(name.clone().unwrap_or_else(|| NO_DATA.to_owned())),
+        }
+    }
 }
 
 impl Hyperparameter {
@@ -35,10 +57,15 @@ impl Hyperparameter {
     }
 
     pub(super) fn read(&self, value: &ParamValue) -> Result<Typed, CatalogueError> {
-        let mismatch = || {
-            CatalogueError::new(self.name, format!("{} is {}, not {}", self.name, self.kind, shown(value)))
-        };
-        match self.kind {
+        self.kind.read(self.name, value)
+    }
+}
+
+impl Kind {
+    /// Reads the value of the hyperparameter `name`.
+    pub(super) fn read(&self, name: &str, value: &ParamValue) -> Result<Typed, CatalogueError> {
+        let mismatch = || refused(name, self, value, None);
+        match *self {
             Kind::Int { min, max } => match integer(value) {
                 Some(i) if (min..=max).contains(&i) => Ok(Typed::Int(i)),
                 Some(_) | None => Err(mismatch()),
@@ -63,9 +90,9 @@ impl Hyperparameter {
                     Err(mismatch())
                 }
             },
-            Kind::Choice(words) => {
-                choose(value, words.iter().copied()).map(Typed::Word).map_err(|near| hinted(mismatch(), near))
-            }
+            Kind::Choice(words) => choose(value, words.iter().copied())
+                .map(Typed::Word)
+                .map_err(|near| refused(name, self, value, near)),
             Kind::Widths { min_len, max_len, max } => {
                 let items = match value {
                     ParamValue::List(items) => items.iter().map(integer).collect::<Option<Vec<_>>>(),
@@ -94,11 +121,14 @@ impl Hyperparameter {
                     Err(CatalogueError::new("model", "a TorchScript module is named by its file")
                         .hint("for instance `model: net.pt`, a file beside the sweep file"))
                 }
-                _ => choose(value, ModelKind::names())
-                    .ok()
-                    .and_then(ModelKind::named)
-                    .map(Typed::Model)
-                    .ok_or_else(|| unknown_model(value)),
+                ParamValue::Text(text) if let Some(kind) = ModelKind::named(text) => Ok(Typed::Model(kind)),
+                ParamValue::Text(text)
+                    if let Ok(own) = ModelName::new(text)
+                        && !ModelKind::is_taken(text) =>
+                {
+                    Ok(Typed::OwnModel(own))
+                }
+                _ => Err(unknown_model(value)),
             },
             Kind::Data => match value {
                 ParamValue::Text(text) if text == NO_DATA => Ok(Typed::Data(None)),
@@ -158,14 +188,30 @@ fn choose<'a>(
     }
 }
 
-fn hinted(error: CatalogueError, near: Option<&str>) -> CatalogueError {
+/// `value` is not what the hyperparameter `name` takes; perhaps `near` was meant.
+pub(super) fn refused(
+    name: &str,
+    takes: &impl fmt::Display,
+    value: &ParamValue,
+    near: Option<&str>,
+) -> CatalogueError {
+    let error = CatalogueError::new(name, format!("{name} is {takes}, not {}", shown(value)));
     match near {
         Some(near) => error.hint(format!("did you mean {near}?")),
         None => error,
     }
 }
 
-fn unknown<'a>(what: &str, value: &ParamValue, valid: impl Iterator<Item = &'a str>) -> CatalogueError {
+/// The word of `valid` that is nearest to `value`, where it is none of them.
+pub(super) fn one_of<'a>(value: &ParamValue, valid: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    choose(value, valid).err().flatten()
+}
+
+pub(super) fn unknown<'a>(
+    what: &str,
+    value: &ParamValue,
+    valid: impl Iterator<Item = &'a str>,
+) -> CatalogueError {
     let valid: Vec<_> = valid.collect();
     let near = match value {
         ParamValue::Text(text) => nearest(text, valid.iter().copied()),
@@ -180,15 +226,20 @@ fn unknown<'a>(what: &str, value: &ParamValue, valid: impl Iterator<Item = &'a s
 }
 
 /// As [`unknown`], where a module is not named by its kind, and a file that is no module gets a word of its own.
-fn unknown_model(value: &ParamValue) -> CatalogueError {
+pub(super) fn unknown_model(value: &ParamValue) -> CatalogueError {
     let names = || ModelKind::names().filter(|name| *name != ModelKind::TorchScript.name());
     let error = unknown("model", value, names());
     match value {
-        ParamValue::Text(text) if OTHER_FILES.iter().any(|end| text.ends_with(end)) => error.hint(
-            "a model of your own is a TorchScript module, saved by `torch.jit.script(model).save(\"net.pt\")`",
-        ),
+        ParamValue::Text(text) if let Some(hint) = other_file(text) => error.hint(hint),
         _ => error,
     }
+}
+
+/// What to do instead, if `name` is a file of a model that is no TorchScript.
+pub(crate) fn other_file(name: &str) -> Option<&'static str> {
+    OTHER_FILES.iter().any(|end| name.ends_with(end)).then_some(
+        "a model of your own is a TorchScript module, saved by `torch.jit.script(model).save(\"net.pt\")`",
+    )
 }
 
 /// What other files of models, which are no TorchScript, end in.
@@ -219,6 +270,14 @@ fn number(x: f64) -> String {
     if x != 0.0 && (x.abs() >= 1e6 || x.abs() < 1e-3) { format!("{x:e}") } else { x.to_string() }
 }
 
+/// `sgd, adam or adamw`.
+pub(super) fn either(words: &[&str]) -> String {
+    match words.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", listed(rest.iter().copied())),
+        Some(_) | None => listed(words.iter().copied()),
+    }
+}
+
 /// `an integer in [1, 65536]`, `sgd, adam or adamw`, …
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -228,12 +287,7 @@ impl fmt::Display for Kind {
             Self::Float(range) => write!(f, "a number {range}"),
             Self::FloatOrNull(range) => write!(f, "a number {range} or null"),
             Self::Bool => f.write_str("true or false"),
-            Self::Choice(words) => match words.split_last() {
-                Some((last, rest)) if !rest.is_empty() => {
-                    write!(f, "{} or {last}", listed(rest.iter().copied()))
-                }
-                Some(_) | None => f.write_str(&listed(words.iter().copied())),
-            },
+            Self::Choice(words) => f.write_str(&either(words)),
             Self::Widths { min_len, max_len, max } if min_len == max_len => {
                 write!(f, "a list of {min_len} integers in [1, {max}]")
             }

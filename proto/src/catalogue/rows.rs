@@ -1,8 +1,9 @@
 //! The catalogue as rows for people and scripts: what `spotsweep models` prints. No layout, no colour.
 
 use super::{
-    Hyperparameter, MODELS, ModelKind,
+    Hyperparameter, MODELS, ModelKind, OwnCatalogue,
     hyperparameters::{DefaultValue, Literal, OPTIMIZERS},
+    own::OwnModel,
 };
 use crate::value::ParamValue;
 use serde::Serialize;
@@ -11,9 +12,9 @@ use serde::Serialize;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ModelRow {
     /// Its name.
-    pub name: &'static str,
+    pub name: String,
     /// One line.
-    pub about: &'static str,
+    pub about: String,
     /// Where it is described, or empty.
     pub source: &'static str,
     /// How many hyperparameters it has.
@@ -24,7 +25,7 @@ pub struct ModelRow {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ParameterRow {
     /// Its name.
-    pub name: &'static str,
+    pub name: String,
     /// Type and range in words, for instance `a number in (0, 10]`.
     pub takes: String,
     /// The default in words, for instance `0.05 (sgd), 0.001 (adam, adamw)`.
@@ -32,23 +33,42 @@ pub struct ParameterRow {
     /// The choice that it depends on, for instance `optimizer: sgd`, or empty.
     pub only_with: String,
     /// One line.
-    pub about: &'static str,
+    pub about: String,
     /// Where it is defined, or empty.
     pub source: &'static str,
 }
 
-/// All models, from the simplest up.
+/// All models, from the simplest up, and those that are a trainer's own behind them.
 #[must_use]
-pub fn models() -> Vec<ModelRow> {
-    MODELS
-        .iter()
-        .map(|model| ModelRow {
-            name: model.name.name(),
-            about: model.about,
-            source: model.source,
-            parameters: Hyperparameter::of(model.name).count(),
-        })
-        .collect()
+pub fn models(own: &OwnCatalogue) -> Vec<ModelRow> {
+    let shared = Hyperparameter::of(ModelKind::Own).count();
+    let ours = MODELS.iter().map(|model| ModelRow {
+        name: model.name.name().to_owned(),
+        about: model.about.to_owned(),
+        source: model.source,
+        parameters: Hyperparameter::of(model.name).count(),
+    });
+    let own = own.models.iter().map(|model| ModelRow {
+        name: model.name.to_string(),
+        about: model.about.clone(),
+        source: "",
+        parameters: shared + model.parameters.len(),
+    });
+    ours.chain(own).collect()
+}
+
+/// The hyperparameters of a model that is a trainer's own, its own ones last.
+#[must_use]
+pub fn own_parameters(model: &OwnModel) -> Vec<ParameterRow> {
+    let own = model.parameters.iter().map(|parameter| ParameterRow {
+        name: parameter.name.to_string(),
+        takes: parameter.kind.to_string(),
+        default: shown(parameter.default.clone()),
+        only_with: String::new(),
+        about: parameter.about.clone(),
+        source: "",
+    });
+    parameters(ModelKind::Own).into_iter().chain(own).collect()
 }
 
 /// The hyperparameters of `model`.
@@ -56,14 +76,14 @@ pub fn models() -> Vec<ModelRow> {
 pub fn parameters(model: ModelKind) -> Vec<ParameterRow> {
     Hyperparameter::of(model)
         .map(|row| ParameterRow {
-            name: row.name,
+            name: row.name.to_owned(),
             takes: row.kind.to_string(),
             default: default_in_words(row, model),
             only_with: row
                 .only_with
                 .map(|with| format!("{}: {}", with.key, with.choices.join(" or ")))
                 .unwrap_or_default(),
-            about: row.about,
+            about: row.about.to_owned(),
             source: row.source,
         })
         .collect()
@@ -95,7 +115,11 @@ fn default_in_words(row: &Hyperparameter, model: ModelKind) -> String {
 }
 
 fn in_words(literal: Literal) -> String {
-    match literal.to_value() {
+    shown(literal.to_value())
+}
+
+fn shown(value: ParamValue) -> String {
+    match value {
         ParamValue::Null => "none".to_owned(),
         // Without the decimal point that JSON needs.
         ParamValue::Float(x) if x == 0.0 || x.abs() >= 1e-4 => x.to_string(),
@@ -111,7 +135,7 @@ mod tests {
     #[test]
     fn the_printed_catalogue_is_what_it_was() {
         let mut text = String::new();
-        for model in models() {
+        for model in models(&OwnCatalogue::default()) {
             text += &format!(
                 "{} ({} parameters) [{}] {}\n",
                 model.name, model.parameters, model.source, model.about

@@ -58,6 +58,7 @@ fn walk(node: &Node, below_data: bool, asked: &mut BTreeSet<DataRef>) {
 /// Whether every data set is there.
 pub(super) fn check(spec: &SweepSpec, places: &Places, sets: &DataSets, report: &mut Report<'_>) {
     if let Some(name) = &spec.train.data
+        && spec.train.own.data_set(name.as_str()).is_none()
         && let Err(error) = sets.find(name.as_str())
     {
         let span = places.train_keys.iter().find(|(key, _)| key == KEY).map(|(_, span)| *span);
@@ -69,7 +70,9 @@ pub(super) fn check(spec: &SweepSpec, places: &Places, sets: &DataSets, report: 
         }
         let wrong = parameter.domain.listed().iter().enumerate().filter_map(|(index, value)| match value {
             // What cannot be a name at all was told of before.
-            ParamValue::Text(text) if text.parse::<DataRef>().is_ok() => {
+            ParamValue::Text(text)
+                if text.parse::<DataRef>().is_ok() && spec.train.own.data_set(text).is_none() =>
+            {
                 Some((index, sets.find(text).err()?))
             }
             _ => None,
@@ -128,7 +131,12 @@ impl SweepSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{datasets::manifest::DataFacts, digest::Digest, spec::parse_with};
+    use crate::{
+        catalogue::OwnCatalogue,
+        datasets::manifest::DataFacts,
+        digest::Digest,
+        spec::{Own, parse_with},
+    };
 
     fn sets() -> DataSets {
         let facts = DataFacts { shape: [1, 2, 3], classes: 2, train_samples: 10, test_samples: 3 };
@@ -157,12 +165,14 @@ mod tests {
     fn an_added_data_set_is_pinned_wherever_it_stands() {
         let pinned = format!("clothes@blake3:{}", Digest::of(b"m"));
         let text = sweep("train: {data: clothes, model: mlp}\nparameters: {batch_size: {value: 4}}");
-        let spec = parse_with(text.as_bytes(), "a.yaml", &sets()).unwrap();
+        let spec =
+            parse_with(text.as_bytes(), "a.yaml", &sets(), Own::Told(&OwnCatalogue::default())).unwrap();
         assert_eq!(spec.train.data.unwrap().as_str(), pinned);
         let text = sweep(
             "train: {model: mlp}\nparameters: {data: {values: [clothes, mnist]}, batch_size: {value: 4}}",
         );
-        let spec = parse_with(text.as_bytes(), "a.yaml", &sets()).unwrap();
+        let spec =
+            parse_with(text.as_bytes(), "a.yaml", &sets(), Own::Told(&OwnCatalogue::default())).unwrap();
         let names: Vec<String> = spec.data_names().iter().map(ToString::to_string).collect();
         assert_eq!(names, [pinned, "mnist".to_owned()]);
     }
@@ -170,10 +180,14 @@ mod tests {
     #[test]
     fn an_unknown_name_and_a_batch_beyond_the_data_are_told_with_their_place() {
         let text = sweep("train: {data: cloths, model: mlp}");
-        let error = parse_with(text.as_bytes(), "a.yaml", &sets()).unwrap_err().to_string();
+        let error = parse_with(text.as_bytes(), "a.yaml", &sets(), Own::Told(&OwnCatalogue::default()))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("a.yaml:2:15") && error.contains("did you mean clothes?"), "{error}");
         let text = sweep("train: {data: clothes, model: mlp}\nparameters: {batch_size: {value: 64}}");
-        let error = parse_with(text.as_bytes(), "a.yaml", &sets()).unwrap_err().to_string();
+        let error = parse_with(text.as_bytes(), "a.yaml", &sets(), Own::Told(&OwnCatalogue::default()))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("more than the 9 training samples of clothes"), "{error}");
     }
 }

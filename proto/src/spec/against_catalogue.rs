@@ -8,13 +8,15 @@ use super::{
     Method, SweepSpec, added,
     diagnostic::{Report, Span},
     draw,
+    own::{self, Own},
+    row::{Draws, Row},
     sections::Places,
     space::{Domain, Parameter, Quantum},
 };
 use crate::{
     catalogue::{
         self, CatalogueError, Hyperparameter, ModelKind, canonical,
-        hyperparameters::{Kind, OPTIMIZERS, SCHEDULES},
+        hyperparameters::{OPTIMIZERS, SCHEDULES},
         listed,
     },
     datasets::DataSets,
@@ -31,18 +33,30 @@ const DRAWS: u32 = 20_000;
 /// Trials that may be reported for contradicting themselves, and wrong values of one parameter.
 const FAULTS: usize = 3;
 
-pub(super) fn check(spec: &SweepSpec, places: &Places, sets: &DataSets, report: &mut Report<'_>) {
+pub(super) fn check(
+    spec: &SweepSpec,
+    places: &Places,
+    sets: &DataSets,
+    own: Own<'_>,
+    report: &mut Report<'_>,
+) {
     if places.method_known {
         size(spec, places, report);
     }
     if spec.program.is_some() {
         return;
     }
+    if !own::check(spec, places, own, sets, report) {
+        return;
+    }
     let models = models_of(spec);
     let mut rows: HashMap<&str, &Parameter> = HashMap::new();
     for (parameter, place) in spec.space.0.iter().zip(&places.parameters) {
         let key = canonical(&parameter.name);
-        let Some(row) = row_for(parameter, &models, place.name, report) else { continue };
+        let meant = rows_for(spec, parameter, &models, place.name, report);
+        if meant.is_empty() {
+            continue;
+        }
         if let Some(first) = rows.insert(key, parameter) {
             report.error_hint(
                 place.name,
@@ -50,9 +64,13 @@ pub(super) fn check(spec: &SweepSpec, places: &Places, sets: &DataSets, report: 
                 "a nested parameter stands for its last part",
             );
         }
-        only_with(row, spec, place.name, report);
-        values(row, parameter, &place.items, place.name, report);
-        unbounded_draws(spec, row, parameter, place.name, report);
+        for row in meant {
+            if let Row::Known(row) = row {
+                only_with(row, spec, place.name, report);
+            }
+            values(row, parameter, &place.items, place.name, report);
+            unbounded_draws(spec, row, parameter, place.name, report);
+        }
     }
     added::check(spec, places, sets, report);
     objective(spec, &models, places, report);
@@ -112,16 +130,17 @@ fn size(spec: &SweepSpec, places: &Places, report: &mut Report<'_>) {
 
 /// The models that trials of the sweep may have; all, if the sweep does not say anything valid.
 fn models_of(spec: &SweepSpec) -> Vec<ModelKind> {
-    let words =
-        choices(spec, "model").unwrap_or_else(|| spec.train.model.iter().map(String::as_str).collect());
-    let mut models: Vec<ModelKind> = words.into_iter().filter_map(ModelKind::meant_by).collect();
+    let words = words(spec, "model").unwrap_or_else(|| spec.train.model.iter().map(String::as_str).collect());
+    let own = |name: &str| spec.train.own.model(name).map(|_| ModelKind::Own);
+    let kind = |name| ModelKind::meant_by(name).or_else(|| own(name));
+    let mut models: Vec<ModelKind> = words.into_iter().filter_map(kind).collect();
     // Several modules are one kind of model.
     models.dedup();
     models
 }
 
 /// The words that the sweep gives for `key`, if it is a parameter.
-fn choices<'a>(spec: &'a SweepSpec, key: &str) -> Option<Vec<&'a str>> {
+pub(super) fn words<'a>(spec: &'a SweepSpec, key: &str) -> Option<Vec<&'a str>> {
     fn word(value: &ParamValue) -> Option<&str> {
         match value {
             ParamValue::Text(text) => Some(text),
@@ -140,38 +159,43 @@ fn choices<'a>(spec: &'a SweepSpec, key: &str) -> Option<Vec<&'a str>> {
     })
 }
 
-/// The row of a parameter, which at least one model of the sweep must have.
-fn row_for(
-    parameter: &Parameter,
+/// What a parameter means: a row of the catalogue, and hyperparameters of models of one's own. At least one model of the sweep
+/// must have it.
+fn rows_for<'a>(
+    spec: &'a SweepSpec,
+    parameter: &'a Parameter,
     models: &[ModelKind],
     span: Span,
     report: &mut Report<'_>,
-) -> Option<&'static Hyperparameter> {
-    let row = Hyperparameter::named(canonical(&parameter.name));
+) -> Vec<Row<'a>> {
+    let key = canonical(&parameter.name);
+    let row = Hyperparameter::named(key);
     let known = row.filter(|row| models.is_empty() || models.iter().any(|model| row.models.contains(model)));
-    if known.is_none() {
-        let one = match models {
-            [model] => Some(*model),
-            _ => None,
+    let own = spec.train.own.parameters(key).map(Row::Own);
+    let rows: Vec<Row<'a>> = known.map(Row::Known).into_iter().chain(own).collect();
+    if rows.is_empty() {
+        let mut error = match (models, &spec.train.own.models[..]) {
+            ([ModelKind::Own], [own]) => catalogue::unknown_own_key(parameter.name.as_str(), own),
+            ([model], _) => catalogue::unknown_key(parameter.name.as_str(), Some(*model)),
+            _ => catalogue::unknown_key(parameter.name.as_str(), None),
         };
-        let mut error = catalogue::unknown_key(parameter.name.as_str(), one);
-        if let (Some(row), None) = (row, one) {
+        if let (Some(row), false) = (row, models.len() == 1) {
             error.message = format!(
                 "no model of this sweep has {}; {} has",
                 row.name,
-                listed(row.models.iter().map(|m| m.name()))
+                listed(row.models.iter().filter(|model| **model != ModelKind::Own).map(|m| m.name()))
             );
         }
         report.push(Some(span), error.message, error.hint);
     }
-    known
+    rows
 }
 
 /// A knob of an optimizer or schedule that no trial of the sweep has.
 fn only_with(row: &Hyperparameter, spec: &SweepSpec, span: Span, report: &mut Report<'_>) {
     let Some(with) = row.only_with else { return };
     let default = if with.key == "optimizer" { OPTIMIZERS.first() } else { SCHEDULES.first() };
-    let chosen = choices(spec, with.key).unwrap_or_else(|| default.into_iter().copied().collect());
+    let chosen = words(spec, with.key).unwrap_or_else(|| default.into_iter().copied().collect());
     if !chosen.is_empty() && !with.choices.iter().any(|choice| chosen.contains(choice)) {
         report.error_hint(
             span,
@@ -193,7 +217,7 @@ fn only_with(row: &Hyperparameter, spec: &SweepSpec, span: Span, report: &mut Re
 }
 
 /// Every value, or what is known of the values of a distribution.
-fn values(row: &Hyperparameter, parameter: &Parameter, items: &[Span], name: Span, report: &mut Report<'_>) {
+fn values(row: Row<'_>, parameter: &Parameter, items: &[Span], name: Span, report: &mut Report<'_>) {
     let mut one = |value: &ParamValue, span: Option<&Span>| {
         if let Err(CatalogueError { message, hint, .. }) = row.check(value) {
             report.push(Some(span.copied().unwrap_or(name)), message, hint);
@@ -217,21 +241,21 @@ fn values(row: &Hyperparameter, parameter: &Parameter, items: &[Span], name: Spa
         | Domain::QLogNormal { .. } => None,
     };
     let distribution = parameter.domain.distribution();
-    match row.kind {
-        Kind::Int { .. } | Kind::Widths { .. } => {
+    match row.draws() {
+        Draws::Integers => {
             if !integral(&parameter.domain) {
                 return report.error_hint(
                     name,
-                    format!("{} is {}, and {distribution} draws other numbers too", row.name, row.kind),
+                    format!("{} is {}, and {distribution} draws other numbers too", row.name(), row.takes()),
                     "use int_uniform, or a q_ distribution with an integer q",
                 );
             }
         }
-        Kind::Float(_) | Kind::FloatOrNull(_) => {}
-        Kind::Bool | Kind::Choice(_) | Kind::Model | Kind::Data => {
+        Draws::Numbers => {}
+        Draws::Nothing => {
             return report.error_hint(
                 name,
-                format!("{} is {}, not a number from {distribution}", row.name, row.kind),
+                format!("{} is {}, not a number from {distribution}", row.name(), row.takes()),
                 "list its values: `values: [...]`",
             );
         }
@@ -243,13 +267,7 @@ fn values(row: &Hyperparameter, parameter: &Parameter, items: &[Span], name: Spa
 }
 
 /// The values of a list, of which a few wrong ones stand for all.
-fn listed_values(
-    row: &Hyperparameter,
-    values: &[ParamValue],
-    items: &[Span],
-    name: Span,
-    report: &mut Report<'_>,
-) {
+fn listed_values(row: Row<'_>, values: &[ParamValue], items: &[Span], name: Span, report: &mut Report<'_>) {
     let mut wrong =
         values.iter().enumerate().filter_map(|(index, value)| Some((index, row.check(value).err()?)));
     for (index, error) in wrong.by_ref().take(FAULTS) {
@@ -259,7 +277,7 @@ fn listed_values(
         let rest = 1 + wrong.count();
         report.error(
             items.get(index).copied().unwrap_or(name),
-            format!("{rest} more values of {} are wrong", row.name),
+            format!("{rest} more values of {} are wrong", row.name()),
         );
     }
 }
@@ -285,7 +303,7 @@ fn integral(domain: &Domain) -> bool {
 /// A normal distribution has no ends to check, but the trials that will be are known.
 fn unbounded_draws(
     spec: &SweepSpec,
-    row: &Hyperparameter,
+    row: Row<'_>,
     parameter: &Parameter,
     name: Span,
     report: &mut Report<'_>,

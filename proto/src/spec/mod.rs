@@ -4,6 +4,7 @@
 //! wire adapter take it as it is.
 
 use crate::{
+    catalogue::OwnCatalogue,
     digest::Digest,
     ids::{DataName, SweepName},
     metric::Objective,
@@ -18,9 +19,11 @@ mod diagnostic;
 mod domain;
 mod draw;
 mod modules;
+mod own;
 mod parameters;
 mod parse;
 mod program;
+mod row;
 mod section;
 mod sections;
 pub mod sinks;
@@ -31,6 +34,7 @@ mod yaml;
 
 pub use added::data_asked_for;
 pub use diagnostic::{Diagnostic, Diagnostics, Place};
+pub use own::Own;
 pub use parse::{parse, parse_with};
 pub use program::code_asked_for;
 use sinks::Sink;
@@ -103,6 +107,9 @@ pub struct TrainSection {
     /// Whether a trial's bits are the same on any number of workers.
     #[serde(default = "crate::train::exactly")]
     pub exact: bool,
+    /// What of the sweep's models and data sets is a trainer's own, as it was described when the sweep was checked.
+    #[serde(default, skip_serializing_if = "OwnCatalogue::is_empty")]
+    pub own: OwnCatalogue,
 }
 
 /// Which devices a sweep accepts.

@@ -3,10 +3,13 @@
 use super::{
     SweepSpec, added, against_catalogue,
     diagnostic::{Diagnostics, Report, Span},
+    own::{self, Own},
     sections,
     yaml::{self, Value},
 };
-use crate::{datasets::DataSets, ids::SweepName, limits::SWEEP_FILE_BYTES, value::ParamValue};
+use crate::{
+    catalogue::OwnCatalogue, datasets::DataSets, ids::SweepName, limits::SWEEP_FILE_BYTES, value::ParamValue,
+};
 
 /// Reads and checks a sweep file. `file_name` is shown in diagnostics, and its stem is the name of a sweep that
 /// gives itself none.
@@ -16,14 +19,20 @@ use crate::{datasets::DataSets, ids::SweepName, limits::SWEEP_FILE_BYTES, value:
 /// # Errors
 /// Everything that is wrong, up to a bounded number.
 pub fn parse(source: &[u8], file_name: &str) -> Result<SweepSpec, Diagnostics> {
-    parse_with(source, file_name, &DataSets::catalogue())
+    parse_with(source, file_name, &DataSets::catalogue(), Own::Told(&OwnCatalogue::default()))
 }
 
-/// As [`parse`], where the sweep may also name the data sets in `sets`. The specification has them pinned.
+/// As [`parse`], where the sweep may also name the data sets in `sets` and what is `own` to trainers. The specification has
+/// both pinned.
 ///
 /// # Errors
 /// As [`parse`].
-pub fn parse_with(source: &[u8], file_name: &str, sets: &DataSets) -> Result<SweepSpec, Diagnostics> {
+pub fn parse_with(
+    source: &[u8],
+    file_name: &str,
+    sets: &DataSets,
+    own: Own<'_>,
+) -> Result<SweepSpec, Diagnostics> {
     if source.len() > SWEEP_FILE_BYTES {
         let mut report = Report::new("");
         report.error_hint(
@@ -36,7 +45,7 @@ pub fn parse_with(source: &[u8], file_name: &str, sets: &DataSets) -> Result<Swe
     let text = utf8(source).map_err(|report| report.finish(file_name))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut report = Report::new(text);
-    match sweep(text, file_name, sets, &mut report) {
+    match sweep(text, file_name, sets, own, &mut report) {
         Some(spec) if report.is_clean() => Ok(added::pin(spec, sets)),
         outcome => {
             if outcome.is_none() && report.is_clean() {
@@ -48,7 +57,13 @@ pub fn parse_with(source: &[u8], file_name: &str, sets: &DataSets) -> Result<Swe
     }
 }
 
-fn sweep(text: &str, file_name: &str, sets: &DataSets, report: &mut Report<'_>) -> Option<SweepSpec> {
+fn sweep(
+    text: &str,
+    file_name: &str,
+    sets: &DataSets,
+    own: Own<'_>,
+    report: &mut Report<'_>,
+) -> Option<SweepSpec> {
     if let Some(span) = control_character(text) {
         report.error_hint(span, "a control character stands here", "a sweep file is plain text");
         return None;
@@ -62,8 +77,9 @@ fn sweep(text: &str, file_name: &str, sets: &DataSets, report: &mut Report<'_>) 
         report.error_hint(None, "the file is empty", "the folder examples/ holds sweeps to start from");
         return None;
     };
-    let (spec, places) = sections::read(&root, name_from(file_name)?, report)?;
-    against_catalogue::check(&spec, &places, sets, report);
+    let (mut spec, places) = sections::read(&root, name_from(file_name)?, report)?;
+    own::pin(&mut spec, own);
+    against_catalogue::check(&spec, &places, sets, own, report);
     Some(spec)
 }
 

@@ -11,7 +11,7 @@ use super::{
     yaml::{Node, Value},
 };
 use crate::{
-    catalogue::{Hyperparameter, hyperparameters::Kind, listed, nearest},
+    catalogue::{Hyperparameter, OwnCatalogue, hyperparameters::Kind, listed, nearest},
     gang::SHARDS_PER_TRIAL,
     ids::{DataName, MetricName, SweepName},
     limits::{STEPS_PER_TRIAL, TRIALS_PER_SWEEP},
@@ -263,8 +263,16 @@ fn metric(node: &Node, report: &mut Report<'_>) -> Option<Objective> {
 }
 
 fn train(node: Option<&Node>, report: &mut Report<'_>) -> TrainSection {
-    let empty =
-        TrainSection { model: None, data: None, length: None, seed: 0, threads: 1, shards: 1, exact: true };
+    let empty = TrainSection {
+        model: None,
+        data: None,
+        length: None,
+        seed: 0,
+        threads: 1,
+        shards: 1,
+        exact: true,
+        own: OwnCatalogue::default(),
+    };
     let Some(section) = node
         .and_then(|node| Section::of(node, "train", "train: {model: mlp, data: mnist, epochs: 3}", report))
     else {
@@ -300,6 +308,7 @@ fn train(node: Option<&Node>, report: &mut Report<'_>) -> TrainSection {
         threads: threads.and_then(|threads| u16::try_from(threads).ok()).unwrap_or(empty.threads),
         shards: shards.and_then(|shards| u32::try_from(shards).ok()).unwrap_or(empty.shards),
         exact: exact.unwrap_or(empty.exact),
+        own: empty.own,
     }
 }
 

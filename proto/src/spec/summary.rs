@@ -5,7 +5,7 @@ use super::{
     space::{Domain, Parameter},
 };
 use crate::{
-    catalogue::{self, Hyperparameter, ModelKind},
+    catalogue::{self, Hyperparameter, ModelKind, OwnCatalogue},
     limits::VALUES_PER_PARAMETER,
     program,
     train::{Length, TrainConfig},
@@ -33,7 +33,7 @@ pub struct Summary {
     /// Its parameters, in the order of the file.
     pub parameters: Vec<ParameterSummary>,
     /// Trials by model, over the first `counted` trials; empty where a program trains.
-    pub models: BTreeMap<&'static str, u32>,
+    pub models: BTreeMap<String, u32>,
     /// Trials over which `models` and `repeated` were counted.
     pub counted: u32,
     /// Trials that train exactly what an earlier one trains, because they differ only in parameters that their
@@ -55,7 +55,7 @@ pub struct ParameterSummary {
     /// Its values in words, cut where they are many.
     pub shown: String,
     /// The models of the sweep that have it.
-    pub models: Vec<&'static str>,
+    pub models: Vec<String>,
 }
 
 /// One trial.
@@ -87,7 +87,7 @@ impl SweepSpec {
                 (serde_json::to_vec(&assignment.to_json()), None)
             } else {
                 let Ok(recipe) = catalogue::resolve(&self.train, &assignment) else { continue };
-                *models.entry(recipe.model.kind().name()).or_insert(0) += 1;
+                *models.entry(recipe.model.name().to_owned()).or_insert(0) += 1;
                 // JSON is canonical here: the order of the fields is that of the type.
                 (serde_json::to_vec(&recipe), Some(recipe))
             };
@@ -100,7 +100,6 @@ impl SweepSpec {
                 first.push(TrialSummary { number, params, recipe, command: command.unwrap_or_default() });
             }
         }
-        let kinds: Vec<ModelKind> = models.keys().filter_map(|name| ModelKind::named(name)).collect();
         Summary {
             name: self.name.to_string(),
             method: match self.method {
@@ -112,7 +111,7 @@ impl SweepSpec {
                 Method::Grid => Some(self.space.grid_trials()),
                 Method::Random { .. } => None,
             },
-            parameters: self.space.0.iter().map(|p| summary_of(p, &kinds)).collect(),
+            parameters: self.space.0.iter().map(|p| summary_of(p, models.keys(), &self.train.own)).collect(),
             models,
             counted,
             repeated,
@@ -121,18 +120,26 @@ impl SweepSpec {
     }
 }
 
-fn summary_of(parameter: &Parameter, kinds: &[ModelKind]) -> ParameterSummary {
-    let row = Hyperparameter::named(catalogue::canonical(&parameter.name));
+fn summary_of<'a>(
+    parameter: &Parameter,
+    models: impl Iterator<Item = &'a String>,
+    own: &OwnCatalogue,
+) -> ParameterSummary {
+    let key = catalogue::canonical(&parameter.name);
+    let row = Hyperparameter::named(key);
+    let has = |model: &str| match ModelKind::named(model) {
+        Some(kind) => row.is_some_and(|row| row.models.contains(&kind)),
+        None => {
+            row.is_some_and(|row| row.models.contains(&ModelKind::Own))
+                || own.model(model).is_some_and(|model| model.parameter(key).is_some())
+        }
+    };
     ParameterSummary {
         name: parameter.name.to_string(),
         distribution: parameter.domain.distribution(),
         values: parameter.domain.grid_size(),
         shown: in_words(&parameter.domain),
-        models: kinds
-            .iter()
-            .filter(|kind| row.is_some_and(|row| row.models.contains(kind)))
-            .map(|k| k.name())
-            .collect(),
+        models: models.filter(|model| has(model)).cloned().collect(),
     }
 }
 

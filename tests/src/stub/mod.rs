@@ -55,6 +55,7 @@ pub fn serve() -> i32 {
             model: "toy".to_owned(),
             memory_bytes: 1 << 30,
         }],
+        catalogue: None,
     });
     while let Ok(message) = lines.recv() {
         match message {

@@ -97,13 +97,14 @@ impl Trainers for ProcessTrainers {
             let scratch = self.scratch.as_ref().map(|scratch| scratch.path().to_owned());
             let Some(program) = &self.settings.program else {
                 let devices = choose(&self.settings.device, devices::found().await)?;
-                return Ok(Equipment { libtorch: String::new(), devices, scratch, programs_only: true });
+                return Ok(Equipment { devices, scratch, programs_only: true, ..Equipment::default() });
             };
             let (process, ready) = runner::start(program, &self.settings).await?;
             tracing::info!(trainer = %ready.trainer, libtorch = %ready.libtorch, devices = ready.devices.len(), "the trainer is ready");
             let devices = choose(&self.settings.device, ready.devices)?;
             self.first = Some(process);
-            Ok(Equipment { libtorch: ready.libtorch, devices, scratch, programs_only: false })
+            let (libtorch, catalogue) = (ready.libtorch, ready.catalogue);
+            Ok(Equipment { libtorch, devices, scratch, programs_only: false, catalogue })
         })
     }
 

@@ -32,6 +32,7 @@ use crate::{
     scratch::Scratch,
 };
 use spotsweep_proto::{
+    catalogue::OwnCatalogue,
     digest::Digest,
     ids::{DeviceName, TrialId},
     limits::DEVICES_PER_WORKER,
@@ -59,6 +60,7 @@ pub(crate) struct ReadyTrainer {
     pub(crate) trainer: String,
     pub(crate) libtorch: String,
     pub(crate) devices: Vec<FoundDevice>,
+    pub(crate) catalogue: OwnCatalogue,
 }
 
 /// Starts a trainer and waits until it is ready.
@@ -76,19 +78,21 @@ pub(crate) async fn start(
         _ => not_ready(error.to_string()),
     })?;
     match timeout(READY_LIMIT, process.next()).await {
-        Ok(Ok(Some(FromTrainer::Ready { protocol, trainer, libtorch, devices }))) => {
+        Ok(Ok(Some(FromTrainer::Ready { protocol, trainer, libtorch, devices, catalogue }))) => {
             if protocol != PROTOCOL_VERSION {
                 return Err(not_ready(format!(
                     "it speaks version {protocol} of the line protocol, this agent {PROTOCOL_VERSION}"
                 )));
             }
+            let catalogue = catalogue.map(|told| OwnCatalogue::read(told.to_string().as_bytes())).transpose();
+            let catalogue = catalogue.map_err(|error| not_ready(error.to_string()))?.unwrap_or_default();
             let found = |device: spotsweep_proto::line::TrainerDevice| FoundDevice {
                 name: device.name,
                 model: device.model,
                 memory_bytes: device.memory_bytes,
             };
             let devices = devices.into_iter().take(DEVICES_PER_WORKER).map(found).collect();
-            Ok((process, ReadyTrainer { trainer, libtorch, devices }))
+            Ok((process, ReadyTrainer { trainer, libtorch, devices, catalogue }))
         }
         Ok(Ok(Some(_))) => Err(not_ready("its first line is not `ready`".to_owned())),
         Ok(Ok(None)) => Err(not_ready(process.end(false).await.text(""))),

@@ -518,6 +518,7 @@ mod tests {
             trainer: String::new(),
             libtorch: String::new(),
             devices: Vec::new(),
+            catalogue: None,
         };
         let mut watch = watch();
         let checkpoint =

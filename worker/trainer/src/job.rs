@@ -1,7 +1,7 @@
 //! One job from its first line to its last: makes the recipe, runs it, and turns every way to fail into a
 //! `failed` line, so that the trainer stays healthy. It must not read or write the pipe itself: a [`Host`] does.
 
-use crate::{data::cache::DataCache, device, error::TrainError, noop, session};
+use crate::{data::cache::DataCache, device, error::TrainError, noop, registry::Registry, session};
 use spotsweep_proto::{
     catalogue,
     gang::{Generation, Roster, StoreOp, StoreValue},
@@ -71,15 +71,15 @@ pub trait Host {
     fn say(&mut self, line: FromTrainer) -> io::Result<()>;
 }
 
-/// Runs `job` and says all that there is to say about it.
+/// Runs `job`, of what `registry` has, and says all that there is to say about it.
 ///
 /// # Errors
 /// Only when the host does not read any more: everything else becomes a line.
-pub fn run(job: &Job, cache: &mut DataCache, host: &mut dyn Host) -> io::Result<()> {
+pub fn run(job: &Job, registry: &Registry, cache: &mut DataCache, host: &mut dyn Host) -> io::Result<()> {
     let progress = Progress { epoch: job.epoch, finished_steps: Cell::new(0) };
     // tch panics where one of its infallible forms meets an exception of libtorch. The job's tensors go with the
     // unwinding, and the data cache holds nothing half made.
-    let outcome = catch_unwind(AssertUnwindSafe(|| attempt(job, cache, host, &progress)))
+    let outcome = catch_unwind(AssertUnwindSafe(|| attempt(job, registry, cache, host, &progress)))
         .unwrap_or_else(|panic| Err(TrainError::Torch(text_of(panic.as_ref()))));
     match outcome {
         Ok(()) => Ok(()),
@@ -104,30 +104,33 @@ pub struct Progress {
 
 fn attempt(
     job: &Job,
+    registry: &Registry,
     cache: &mut DataCache,
     host: &mut dyn Host,
     progress: &Progress,
 ) -> Result<(), TrainError> {
-    let config = recipe(job)?;
+    let (section, config) = recipe(job)?;
+    registry.means(&section, &config)?;
     if config.model == ModelConfig::Noop {
         return noop::run(&config, host, progress);
     }
     let device = device::named(&job.device)?;
     // Set for every job: the count is part of the recipe, and changes the bits.
     tch::set_num_threads(i32::from(config.threads.max(1)));
-    let data = cache.get(&config.data, job.data_dir.as_deref(), config.shards, device)?;
+    let data = cache.get(registry, &config.data, job.data_dir.as_deref(), config.shards, device)?;
     // What a coordinator checks of the first trials of a sweep holds for all.
     catalogue::fits(&config, &data.facts()).map_err(|error| TrainError::Config(error.to_string()))?;
-    session::run(session::Setting { job, config, device, data }, host, progress)
+    session::run(session::Setting { job, registry, config, device, data }, host, progress)
 }
 
-/// The recipe that a job asks for.
-fn recipe(job: &Job) -> Result<TrainConfig, TrainError> {
+/// What all trials of the job's sweep share, and the recipe of this one.
+fn recipe(job: &Job) -> Result<(TrainSection, TrainConfig), TrainError> {
     let config = |error: String| TrainError::Config(error);
     let train: TrainSection =
         serde_json::from_value(job.train.clone()).map_err(|error| config(format!("train: {error}")))?;
     let params = Assignment::from_json(&job.params).map_err(|error| config(format!("params: {error}")))?;
-    catalogue::resolve(&train, &params).map_err(|error| config(error.to_string()))
+    let recipe = catalogue::resolve(&train, &params).map_err(|error| config(error.to_string()))?;
+    Ok((train, recipe))
 }
 
 fn text_of(panic: &(dyn Any + Send)) -> String {

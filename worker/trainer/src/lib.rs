@@ -1,5 +1,8 @@
 //! The trainer: trains one trial at a time with libtorch, as an agent tells it over the line protocol.
 //!
+//! As a program it is `spotsweep-trainer`. As a library it makes trainers with models and data sets of one's own: describe
+//! them, add them to a [`Registry`], and call [`serve`]. See [`registry`] and the example `examples/custom-model`.
+//!
 //! Owns the models of the ladder, optimizers, the data pipeline, checkpoints of one trial and the training
 //! loop. It must not talk gRPC, know leases, sweeps or stores, or decide what is trained: a job says it all.
 //!
@@ -24,8 +27,17 @@ pub mod network;
 pub mod noop;
 pub mod optim;
 pub mod params;
+pub mod registry;
 pub mod schedule;
 pub mod seed;
 pub mod serve;
 pub mod session;
 pub mod shards;
+
+pub use error::TrainError;
+pub use models::{Model, Pass, Shape};
+pub use params::Params;
+pub use registry::{DataDescription, Hyperparameters, MadeData, MadeSamples, ModelDescription, Registry};
+pub use serve::serve;
+/// The bindings of libtorch: a model of one's own uses these, so that the two versions cannot differ.
+pub use tch;

@@ -1,5 +1,8 @@
 //! `spotsweep-trainer`: see the crate `spotsweep_trainer`. An agent starts it; people rarely do.
 
-fn main() {
-    spotsweep_trainer::serve::serve()
+use spotsweep_trainer::{Registry, serve};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    serve(Registry::builtin())
 }

@@ -8,6 +8,7 @@ use crate::{
     models::{self, Model, Pass, Shape},
     optim::{self, Optimizer, clip},
     params::Params,
+    registry::Registry,
     seed::{Origin, Purpose, seed_torch},
 };
 use spotsweep_proto::train::{ModelConfig, TrainConfig};
@@ -43,12 +44,13 @@ impl Network {
     /// As [`models::build`], and [`TrainError::Config`] if it cannot be trained in shards.
     pub fn new(
         config: &TrainConfig,
+        (registry, module): (&Registry, Option<&Path>),
         shape: Shape,
         device: Device,
-        module: Option<&Path>,
     ) -> Result<Self, TrainError> {
         let mut params = Params::new(device, config.init, config.seed);
-        let model = models::build(&config.model, shape, config.precision, module, &mut params)?;
+        let models = (registry, module);
+        let model = models::build(&config.model, shape, config.precision, models, &mut params)?;
         can_be_sharded(config, &params)?;
         let trained = params.trained();
         let buffers = params.buffers();

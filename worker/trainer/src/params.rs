@@ -75,6 +75,12 @@ impl Params {
         self.entries.push(Param { name: name.to_owned(), tensor, trained });
     }
 
+    /// Adds a tensor of any shape that starts with these values, as f32: trained, or a buffer.
+    pub fn tensor(&mut self, name: &str, values: &Tensor, trained: bool) -> Tensor {
+        let values = values.detach().to_kind(Kind::Float).contiguous().copy();
+        self.add(name, &values, trained)
+    }
+
     /// Adds a weight with drawn values.
     pub fn weight(&mut self, name: &str, shape: &[i64], fans: Fans, layout: Layout) -> Tensor {
         let values = init::weights(self.init, shape, fans, self.seed, self.entries.len() as u64);

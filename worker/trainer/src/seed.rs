@@ -17,7 +17,9 @@ pub enum Purpose {
     Order,
     /// Dropout masks; the counter is the step, from 0.
     Dropout,
-    /// What a module of a user draws in evaluation.
+    /// What a model of one's own draws while it is built, besides its weights.
+    OwnInit,
+    /// What a model draws while it is evaluated, if it should; the counter is the number of finished steps.
     Evaluation,
 }
 
@@ -28,6 +30,7 @@ impl Purpose {
             Self::Split => b"split",
             Self::Order => b"order",
             Self::Dropout => b"dropout",
+            Self::OwnInit => b"own init",
             Self::Evaluation => b"evaluation",
         }
     }

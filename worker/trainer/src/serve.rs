@@ -7,6 +7,7 @@ use crate::{
     data::cache::DataCache,
     device,
     job::{self, Command, Host},
+    registry::Registry,
 };
 use spotsweep_proto::{
     gang::{Generation, StoreOp, StoreValue},
@@ -19,6 +20,7 @@ use std::{
     collections::{BTreeSet, VecDeque},
     fs::File,
     io::{self, BufRead, BufReader, Read, Write},
+    process::ExitCode,
     sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
     thread,
     time::{Duration, Instant},
@@ -30,12 +32,23 @@ const EXIT_ENDED: i32 = 0;
 const EXIT_PROTOCOL: i32 = 2;
 /// Exit status when libtorch cannot be set up.
 const EXIT_TORCH: i32 = 3;
+/// Exit status when the registry holds a description that cannot be told.
+const EXIT_REGISTRY: u8 = 4;
 
 /// Version of the libtorch for which this program is built; another one does not load.
 const LIBTORCH_VERSION: &str = "2.11.0";
 
-/// Serves the agent on stdin and stdout until it is gone.
-pub fn serve() -> ! {
+/// Trains what the agent on stdin and stdout asks for, until it is gone: the whole `main` of a trainer. The process ends in
+/// here, with status 0 when the agent is gone, and returns only if the registry is not right: with status 4, and words on
+/// stderr.
+#[must_use = "it is the exit status of the program"]
+pub fn serve(registry: Registry) -> ExitCode {
+    if let Err(error) = registry.check() {
+        complain(&format!("what this program adds cannot be told: {error}"));
+        return ExitCode::from(EXIT_REGISTRY);
+    }
+    let catalogue = registry.catalogue();
+    let catalogue = (!catalogue.is_empty()).then(|| serde_json::to_value(catalogue).unwrap_or_default());
     let stdout = claim_stdout().unwrap_or_else(|error| {
         complain(&format!("stdout: {error}"));
         exit_now(EXIT_PROTOCOL)
@@ -55,9 +68,10 @@ pub fn serve() -> ! {
     tch::set_num_interop_threads(1);
     let ready = FromTrainer::Ready {
         protocol: PROTOCOL_VERSION,
-        trainer: concat!("spotsweep-trainer ", env!("CARGO_PKG_VERSION")).to_owned(),
+        trainer: registry.program_name().to_owned(),
         libtorch: LIBTORCH_VERSION.to_owned(),
         devices,
+        catalogue,
     };
     let mut pipe = Pipe {
         stdout,
@@ -73,7 +87,7 @@ pub fn serve() -> ! {
     while said.is_ok() {
         let job = pipe.next_job();
         pipe.running = Some(job.epoch);
-        said = job::run(&job, &mut cache, &mut pipe);
+        said = job::run(&job, &registry, &mut cache, &mut pipe);
         pipe.running = None;
         pipe.commands.clear();
         pipe.posted.clear();

@@ -166,6 +166,26 @@ impl Explanation {
                 f,
                 "it needs a worker with the trainer; the {devices} devices that fit belong to workers that carry out programs alone (--trainer none)"
             ),
+            Reason::UnknownToTrainers { devices, missing } => {
+                if missing.is_empty() {
+                    f.write_str("no one worker's trainer has all models and data sets of its sweep")?;
+                }
+                for (index, (kind, name, is_named)) in missing.iter().enumerate() {
+                    f.write_str(if index == 0 { "" } else { "; " })?;
+                    if *is_named {
+                        write!(
+                            f,
+                            "connected workers' trainers describe the {kind} {name} otherwise than when the sweep was submitted"
+                        )?;
+                    } else {
+                        write!(f, "no connected worker's trainer knows the {kind} {name}")?;
+                    }
+                }
+                write!(
+                    f,
+                    "; the {devices} devices that fit belong to others\nhint: start a worker with the trainer that has it: `spotsweep-worker --trainer PATH`"
+                )
+            }
             Reason::Busy { devices, leases, outranked_by, before_it } => {
                 write!(f, "the {devices} devices that fit are busy with {leases} leases")?;
                 if let Some((name, priority)) = outranked_by {

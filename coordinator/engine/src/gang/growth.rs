@@ -8,7 +8,7 @@
 use super::{Gang, Phase, Seat};
 use crate::{
     action::{Action, Grant},
-    placement::{Demand, SlotKey, fits},
+    placement::{Demand, SlotKey},
     refs::{TrialRef, WorkerId},
     state::{Out, State},
     sweep::Lane,
@@ -122,7 +122,8 @@ impl State {
             let demand = Demand { lane: kind, ..wanted };
             let fitting = self.workers.iter().filter(|(id, worker)| {
                 let mut devices = worker.devices.iter().map(|slot| &slot.device);
-                self.takes_leases(**id, worker) && devices.any(|device| fits(demand, worker, device))
+                self.takes_leases(**id, worker)
+                    && devices.any(|device| self.placement.fits(demand, worker, device))
             });
             fitting.count() >= min
         })
@@ -186,7 +187,7 @@ impl State {
         let fits_seat = |seat: &Seat| {
             self.workers.get(&seat.worker).is_some_and(|worker| {
                 let slot = worker.devices.get(usize::from(seat.device));
-                slot.is_some_and(|slot| fits(demand, worker, &slot.device))
+                slot.is_some_and(|slot| self.placement.fits(demand, worker, &slot.device))
             })
         };
         let leaving =

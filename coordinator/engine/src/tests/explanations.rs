@@ -56,6 +56,46 @@ fn a_model_of_the_catalogue_waits_for_a_worker_with_the_trainer_and_a_program_do
 }
 
 #[test]
+fn a_model_of_ones_own_goes_to_workers_that_told_the_same_and_to_nobody_else() {
+    use spotsweep_proto::catalogue::OwnCatalogue;
+    let told = |version: u32| {
+        let json = format!(r#"{{"models": [{{"name": "sine_net", "version": {version}}}]}}"#);
+        OwnCatalogue::read(json.as_bytes()).unwrap()
+    };
+    let mut world = World::new();
+    let mut own = spec(2);
+    own.train.own = told(2);
+    world.submit(own);
+    world.join("plain", 1);
+    assert!(
+        why(&world, 0).contains("no connected worker's trainer knows the model sine_net"),
+        "{}",
+        why(&world, 0)
+    );
+    let mut join = |world: &mut World, session: u64, name: &str, version: u32| {
+        let mut hello = hello(name, vec![device(DeviceKind::Cpu, 0)]);
+        hello.knows = told(version).items();
+        let session = SessionId(session);
+        world.step(Event::Joined { session, hello: Box::new(hello) });
+        world.step(Event::Ready { session, device: 0, credits: 1 });
+    };
+    join(&mut world, 70, "old", 1);
+    let text = why(&world, 0);
+    assert!(
+        text.contains("describe the model sine_net otherwise than when the sweep was submitted"),
+        "{text}"
+    );
+    join(&mut world, 71, "able", 2);
+    assert!(why(&world, 0).contains("waits on able for cpu"), "{}", why(&world, 0));
+    // The same after a restart from a snapshot, and others still get what they can.
+    let again = Engine::restore(&world.engine.snapshot()).unwrap();
+    assert!(again.explain(trial(SweepId(0), 1), world.now).unwrap().to_string().contains("busy"));
+    world.submit(spec(1));
+    let text = world.engine.explain(trial(SweepId(1), 0), world.now).unwrap().to_string();
+    assert!(text.contains("waits on plain for cpu") || text.contains("waits on old for cpu"), "{text}");
+}
+
+#[test]
 fn a_trial_behind_a_sweep_of_higher_priority_names_it() {
     let mut world = World::new();
     world.submit(spec(3));

@@ -60,6 +60,7 @@ pub(crate) fn spec(trials: u32) -> SweepSpec {
             threads: 1,
             shards: 1,
             exact: true,
+            own: Default::default(),
         },
         resources: Resources { device: DeviceRequest::Any, memory_bytes: None, workers: Workers::default() },
         checkpoint: CheckpointPolicy { every: Every::Steps(10), keep_last: 1 },
@@ -103,6 +104,7 @@ pub(crate) fn hello(name: &str, devices: Vec<Device>) -> Hello {
         machine,
         held: Vec::new(),
         programs_only: false,
+        knows: Vec::new(),
     }
 }
 

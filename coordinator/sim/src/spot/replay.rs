@@ -250,6 +250,7 @@ impl Replay<'_> {
             machine: Facts::default(),
             held: Vec::new(),
             programs_only: false,
+            knows: Vec::new(),
         };
         self.step(Event::Joined { session, hello: Box::new(hello) });
         self.step(Event::Ready { session, device: 0, credits: 1 });

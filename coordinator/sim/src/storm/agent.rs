@@ -194,6 +194,7 @@ impl Agent {
             machine: Machine::default(),
             held: held.map(|l| HeldLease { trial: l.trial, epoch: l.epoch, device: 0 }).collect(),
             programs_only: false,
+            knows: Vec::new(),
         };
         around.effects.push(Effect::Send(Up::Hello(Box::new(hello))));
     }

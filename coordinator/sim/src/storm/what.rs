@@ -120,6 +120,7 @@ pub(crate) fn spec(trials: u32, workers: Workers) -> Option<SweepSpec> {
             threads: 1,
             shards: if workers.is_gang() { SHARDS } else { 1 },
             exact: true,
+            own: Default::default(),
         },
         resources: Resources { device: DeviceRequest::Any, memory_bytes: None, workers },
         checkpoint: CheckpointPolicy { every: Every::Steps(10), keep_last: 1 },

@@ -16,7 +16,7 @@ use super::{
     host::{self, Host},
     http::HttpArgs,
     interrupts::Interrupts,
-    ls, modules, out, results,
+    local, ls, modules, out, results,
     rows::Format,
     source::{Change, Source},
     sweep_file::{self, SweepFile},
@@ -37,6 +37,7 @@ use std::{
 const EXAMPLES: &str = "Examples:
   spotsweep run sweep.yaml
   spotsweep run sweep.yaml --workers 2 --device cpu
+  spotsweep run sweep.yaml --trainer target/release/custom-model
   spotsweep run sweep.yaml --dir /mnt/sweeps/first
   spotsweep run sweep.yaml --new            start over; what was there is kept beside it
 
@@ -66,6 +67,9 @@ pub(crate) struct RunArgs {
     /// Where to train: auto (all GPUs, or the CPU where there are none), cpu, cuda:0, ...
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub(crate) device: String,
+    /// Train with this trainer instead of the usual one, and know its models and data sets
+    #[arg(long, value_name = "PATH")]
+    pub(crate) trainer: Option<PathBuf>,
     /// Keep everything in this folder [default: sweeps/NAME]
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
@@ -82,7 +86,8 @@ pub(crate) struct RunArgs {
 /// # Errors
 /// If the file is wrong, something is missing, or the folder is another sweep's.
 pub(crate) async fn run(args: RunArgs) -> Outcome {
-    let mut file = sweep_file::read(&args.file)?;
+    let own = local::models_of(args.trainer.as_deref()).await?;
+    let mut file = sweep_file::read(&args.file, &own)?;
     code::pack(&mut file)?;
     modules::pin(&mut file)?;
     let dir = folder::of(&file, args.dir.clone());
@@ -93,7 +98,7 @@ pub(crate) async fn run(args: RunArgs) -> Outcome {
     }
     let mut stop = Interrupts::listen()?;
     host::log_to_file(&dir.join("logs").join("coordinator.log"))?;
-    let host = Host::open(&dir, FREE_PORT, args.http.address(), None).await?;
+    let host = Host::open(&dir, FREE_PORT, args.http.address(), None, &own).await?;
     host.say_page();
     let outcome = with_coordinator(&args, &file, &dir, host.url(), &mut stop).await;
     let closed = host.close().await;

@@ -61,7 +61,7 @@ pub(crate) async fn crew(
     if file.spec.program.is_some() {
         return programs(program, args, file, dir, url);
     }
-    let facts = local::probe(&local::trainer()?).await?;
+    let facts = local::probe(&local::trainer_or(args.trainer.as_deref())?).await?;
     let gpu = match args.device.as_str() {
         "auto" => facts.has_gpu(),
         "cpu" => false,

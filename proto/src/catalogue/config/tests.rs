@@ -1,7 +1,7 @@
 //! Rules of the way from parameters to a recipe.
 
 use super::*;
-use crate::ids::ParameterName;
+use crate::{catalogue::OwnCatalogue, ids::ParameterName};
 
 fn train(model: Option<&str>) -> TrainSection {
     TrainSection {
@@ -12,6 +12,7 @@ fn train(model: Option<&str>) -> TrainSection {
         threads: 1,
         shards: 1,
         exact: true,
+        own: OwnCatalogue::default(),
     }
 }
 

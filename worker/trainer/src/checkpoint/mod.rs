@@ -49,6 +49,14 @@ pub fn recipe_digest(config: &TrainConfig) -> Digest {
     Digest::of(&bytes)
 }
 
+/// What a checkpoint must have been trained with: the recipe and, of data that a program has made, its content. A program that
+/// makes other samples on another machine does not go on where it was.
+#[must_use]
+pub fn identity(config: &TrainConfig, content: Option<Digest>) -> Digest {
+    let recipe = recipe_digest(config);
+    content.map_or(recipe, |content| Digest::of(&[recipe.0, content.0].concat()))
+}
+
 /// A copy of a trial's whole state at the end of a step, in this process's memory.
 #[derive(Debug, Clone)]
 pub struct Snapshot {

@@ -2,7 +2,7 @@
 //! of one sweep.
 
 use super::{DataSet, RawData, idx, pieces::Pieces, synthetic};
-use crate::error::TrainError;
+use crate::{error::TrainError, registry::Registry};
 use spotsweep_proto::{
     catalogue::{Dataset, datasets::SYNTHETIC},
     datasets::DataRef,
@@ -37,6 +37,7 @@ impl DataCache {
     /// [`TrainError::Config`] if there is no such data set, [`TrainError::Data`] if its files are not right.
     pub fn get(
         &mut self,
+        registry: &Registry,
         name: &DataName,
         folder: Option<&Path>,
         shards: u32,
@@ -50,13 +51,22 @@ impl DataCache {
         }
         // Freed first: two would not always fit.
         self.held = None;
-        let data = Rc::new(open(name, folder, shards, device)?);
+        let data = Rc::new(open(registry, name, folder, shards, device)?);
         self.held = Some((key, Rc::clone(&data)));
         Ok(data)
     }
 }
 
-fn open(name: &DataName, folder: Option<&Path>, shards: u32, device: Device) -> Result<DataSet, TrainError> {
+fn open(
+    registry: &Registry,
+    name: &DataName,
+    folder: Option<&Path>,
+    shards: u32,
+    device: Device,
+) -> Result<DataSet, TrainError> {
+    if let Some((raw, content)) = registry.data(name.as_str())? {
+        return Ok(DataSet::load(&raw, shards, device)?.with_content(content));
+    }
     if let Some(manifest) = name.as_str().parse::<DataRef>().ok().and_then(|added| added.manifest()) {
         return match folder {
             Some(folder) => Ok(DataSet::of_pieces(Pieces::open(folder, manifest)?, shards, device)?),

@@ -12,7 +12,10 @@ pub mod synthetic;
 
 use crate::{error::TrainError, models::Shape};
 use pieces::{Pieces, ShardSamples};
-use spotsweep_proto::datasets::manifest::{DataFacts, ElementType, shard_samples};
+use spotsweep_proto::{
+    datasets::manifest::{DataFacts, ElementType, shard_samples},
+    digest::Digest,
+};
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
@@ -169,6 +172,8 @@ pub struct DataSet {
     shards: u32,
     /// Where shards come from; `None` if all of them are here for good.
     pieces: Option<Pieces>,
+    /// Digest of samples that a program has made, which no hash is known for otherwise.
+    content: Option<Digest>,
     held: RefCell<BTreeMap<u32, Rc<Shard>>>,
 }
 
@@ -202,8 +207,21 @@ impl DataSet {
             device,
             shards: shards.max(1),
             pieces: None,
+            content: None,
             held: RefCell::new(held),
         })
+    }
+
+    /// The same, made by a program.
+    #[must_use]
+    pub fn with_content(self, content: Digest) -> Self {
+        Self { content: Some(content), ..self }
+    }
+
+    /// Digest of samples that a program has made; `None` for data whose hash is known before it is read.
+    #[must_use]
+    pub fn content(&self) -> Option<Digest> {
+        self.content
     }
 
     /// Added data for a trial with so many shards, none of which is in memory yet.
@@ -224,6 +242,7 @@ impl DataSet {
             device,
             shards: shards.max(1),
             pieces: Some(pieces),
+            content: None,
             held: RefCell::default(),
         })
     }

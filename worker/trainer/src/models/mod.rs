@@ -11,7 +11,7 @@ pub mod mlp;
 pub mod softmax;
 pub mod torchscript;
 
-use crate::{error::TrainError, params::Params};
+use crate::{error::TrainError, params::Params, registry::Registry};
 use spotsweep_proto::train::{ModelConfig, Precision};
 use std::path::Path;
 use tch::{Kind, Reduction, Tensor};
@@ -57,7 +57,11 @@ impl Shape {
     }
 }
 
-/// A model with its parameters.
+/// A model with its parameters, which it has entered into [`Params`] and of which it keeps handles.
+///
+/// What it computes may depend on its parameters, its buffers and its inputs alone: those are what checkpoints keep. A buffer
+/// is a running statistic that training passes update in place; what is constant needs none. With `train.shards` every shard
+/// of a step begins from the same buffers, and what they leave behind is averaged over the samples.
 pub trait Model {
     /// Scores of `images`, which are f32 of shape `[n, pixels]`: f32 of shape `[n, classes]`, or `[n]` for a
     /// model that tells one class from the rest.
@@ -73,11 +77,16 @@ pub trait Model {
         scores.argmax(-1, false).eq_tensor(labels).sum(Kind::Int64)
     }
 
-    /// Whether training draws random numbers.
-    fn draws(&self) -> bool;
+    /// Whether it draws random numbers from libtorch's generator, for instance for dropout. The generator is then seeded before
+    /// every pass from the trial's seed and the step, so that the draws are the same however often the trial was interrupted.
+    /// Only a model that never draws may say no.
+    fn draws(&self) -> bool {
+        true
+    }
 }
 
-/// Makes the model that `config` describes and enters its parameters into `params`. Where it is a module, `module` is its file.
+/// Makes the model that `config` describes, if it is not one of ours that of `registry`, and enters its parameters into `params`.
+/// Where it is a module, `module` is its file.
 ///
 /// # Errors
 /// [`TrainError::Config`] when the model does not fit the data, [`TrainError::Torch`] when memory runs out; for a module as
@@ -86,7 +95,7 @@ pub fn build(
     config: &ModelConfig,
     shape: Shape,
     precision: Precision,
-    module: Option<&Path>,
+    (registry, module): (&Registry, Option<&Path>),
     params: &mut Params,
 ) -> Result<Box<dyn Model>, TrainError> {
     Ok(match config {
@@ -115,6 +124,9 @@ pub fn build(
         }
         ModelConfig::TorchScript { module: named } => {
             Box::new(torchscript::TorchScript::load(named, module, shape, params)?)
+        }
+        ModelConfig::Own { name, version: _, knobs } => {
+            registry.build(name.as_str(), knobs, shape, params)?
         }
     })
 }

@@ -172,8 +172,8 @@ impl Session<'_> {
             return Ok(());
         }
         if std::mem::replace(&mut self.is_touched, true) {
-            self.network =
-                Network::new(&self.config, self.data.shape, self.device, self.job.module.as_deref())?;
+            let models = (self.registry, self.job.module.as_deref());
+            self.network = Network::new(&self.config, models, self.data.shape, self.device)?;
         }
         match &self.job.resume {
             Some(files) => {

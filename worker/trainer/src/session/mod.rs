@@ -25,6 +25,7 @@ use crate::{
     job::{Command, Host, Progress},
     meter::Meter,
     network::Network,
+    registry::Registry,
     schedule::Schedule,
     shards::{self, Shard},
 };
@@ -46,6 +47,8 @@ use tch::Device;
 pub struct Setting<'a> {
     /// The job.
     pub job: &'a Job,
+    /// What this trainer has.
+    pub registry: &'a Registry,
     /// Its recipe.
     pub config: TrainConfig,
     /// Where to train.
@@ -83,6 +86,7 @@ enum End {
 
 struct Session<'a> {
     job: &'a Job,
+    registry: &'a Registry,
     config: TrainConfig,
     recipe: Digest,
     device: Device,
@@ -130,7 +134,7 @@ struct Kept {
 
 impl<'a> Session<'a> {
     fn new(setting: Setting<'a>, host: &'a mut dyn Host, progress: &'a Progress) -> Result<Self, TrainError> {
-        let Setting { job, config, device, data } = setting;
+        let Setting { job, registry, config, device, data } = setting;
         let facts = data.facts();
         let parts = split(facts.train_samples, config.validation_fraction, config.seed);
         let shards = shards::divide(&config, &parts, facts.train_samples, facts.test_samples, device)?;
@@ -148,11 +152,12 @@ impl<'a> Session<'a> {
                 Length::Steps(steps) => steps,
             },
         };
-        let network = Network::new(&config, data.shape, device, job.module.as_deref())?;
+        let network = Network::new(&config, (registry, job.module.as_deref()), data.shape, device)?;
         let now = Instant::now();
         Ok(Self {
             job,
-            recipe: checkpoint::recipe_digest(&config),
+            registry,
+            recipe: checkpoint::identity(&config, data.content()),
             rows: Rows::new(Layout::new(&network.params, config.shards)),
             exchange: Exchange::alone(config.shards),
             config,

@@ -12,6 +12,7 @@ use crate::{
     gang::tree::Node,
     meter::Tally,
     network::Batch,
+    seed::{Purpose, seed_torch},
 };
 use tch::Tensor;
 
@@ -178,6 +179,9 @@ impl Session<'_> {
                 Which::From { count, .. } => count.unsigned_abs(),
             };
             if own.contains(&(index as u32)) {
+                if self.network.model.draws() {
+                    seed_torch(shard.origin, Purpose::Evaluation, self.step);
+                }
                 let held = self.data.shard(index as u32)?;
                 let samples = match part {
                     Part::Train | Part::Validation => &held.train,

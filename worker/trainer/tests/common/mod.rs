@@ -15,6 +15,7 @@ use spotsweep_proto::{
 use spotsweep_trainer::{
     data::cache::DataCache,
     job::{self, Command, Host},
+    registry::Registry,
 };
 use std::{
     cell::RefCell,
@@ -90,9 +91,25 @@ pub fn job(params: &Value, steps: u64, scratch: &Path) -> Job {
 
 /// Runs `job` under a script of commands.
 pub fn run(job: &Job, commands: impl IntoIterator<Item = (u64, Command)>) -> Vec<FromTrainer> {
+    run_with(&Registry::builtin(), job, commands)
+}
+
+/// The same by a trainer that has what `registry` has.
+pub fn run_with(
+    registry: &Registry,
+    job: &Job,
+    commands: impl IntoIterator<Item = (u64, Command)>,
+) -> Vec<FromTrainer> {
     let mut script = Script { commands: commands.into_iter().collect(), ..Script::default() };
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    CACHE.with_borrow_mut(|cache| job::run(job, cache, &mut script)).unwrap();
+    // Two registries may make different data of one name: nothing is carried from one to the other.
+    let own = !registry.catalogue().is_empty();
+    CACHE.with_borrow_mut(|cache| {
+        if own {
+            *cache = DataCache::default();
+        }
+        job::run(job, registry, cache, &mut script).unwrap();
+    });
     script.lines
 }
 
