@@ -47,7 +47,7 @@ impl SineNet {
 impl Model for SineNet {
     fn scores(&self, inputs: &Tensor, pass: Pass) -> Tensor {
         if pass.is_train() {
-            let seen = inputs.mean_dim(0, false, Kind::Float);
+            let seen = inputs.mean_dim(0_i64, false, Kind::Float);
             let _ = no_grad(|| self.mean.shallow_clone().lerp_(&seen, 0.1));
         }
         let mut x = inputs - &self.mean;

@@ -173,7 +173,9 @@ fn rows_for<'a>(
     let known = row.filter(|row| models.is_empty() || models.iter().any(|model| row.models.contains(model)));
     let own = spec.train.own.parameters(key).map(Row::Own);
     let rows: Vec<Row<'a>> = known.map(Row::Known).into_iter().chain(own).collect();
-    if rows.is_empty() {
+    // Whether a model that nobody knows has it, nobody can say; that it is not known is told already.
+    let is_unknown = models.is_empty() && (spec.train.model.is_some() || words(spec, "model").is_some());
+    if rows.is_empty() && !is_unknown {
         let mut error = match (models, &spec.train.own.models[..]) {
             ([ModelKind::Own], [own]) => catalogue::unknown_own_key(parameter.name.as_str(), own),
             ([model], _) => catalogue::unknown_key(parameter.name.as_str(), Some(*model)),

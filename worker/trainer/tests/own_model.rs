@@ -33,7 +33,7 @@ struct Layer {
 impl Model for Layer {
     fn scores(&self, inputs: &Tensor, pass: Pass) -> Tensor {
         if pass.is_train() {
-            let seen = inputs.mean_dim(0, false, Kind::Float);
+            let seen = inputs.mean_dim(0_i64, false, Kind::Float);
             let _ = spotsweep_trainer::tch::no_grad(|| self.mean.shallow_clone().lerp_(&seen, 0.25));
         }
         let x = (inputs - &self.mean).dropout(self.drop, pass.is_train() || self.noisy);
