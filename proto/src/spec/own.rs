@@ -83,7 +83,9 @@ fn is_own(name: &str) -> bool {
 
 /// Nobody who was heard of has the model.
 fn unknown_model(name: &str, told: &OwnCatalogue) -> CatalogueError {
-    let mut valid: Vec<&str> = ModelKind::names().collect();
+    // A module is named by its file, not by its kind.
+    let named = |name: &&str| *name != ModelKind::TorchScript.name();
+    let mut valid: Vec<&str> = ModelKind::names().filter(named).collect();
     valid.extend(told.models.iter().map(|model| model.name.as_str()));
     let error = CatalogueError::new("model", format!("there is no model {name:?}"));
     if let Some(hint) = other_file(name) {
