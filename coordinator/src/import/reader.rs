@@ -127,7 +127,7 @@ impl Reader {
         Ok(std::mem::take(&mut self.parts))
     }
 
-    /// Nothing comes any more: gives the last part.
+    /// Nothing comes any more. All parts have been given: the last ended with the last file.
     ///
     /// # Errors
     /// Something is missing.

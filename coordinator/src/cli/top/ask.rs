@@ -107,7 +107,7 @@ impl Asker {
         }
         if let Some(trial) = wanted.trial {
             match self.trial(&trial).await {
-                Ok(shown) => self.tell(News::Trial(shown)).await,
+                Ok(shown) => self.tell(News::Trial(Box::new(shown))).await,
                 Err(problem) => self.refused(problem).await?,
             }
         }

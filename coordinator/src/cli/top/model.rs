@@ -96,7 +96,7 @@ pub(super) enum News {
         asked: ListTrialsRequest,
         page: ListTrialsResponse,
     },
-    Trial(Shown),
+    Trial(Box<Shown>),
     Happened(Happened),
     /// A question or order that it refused.
     Refused(String),
@@ -368,7 +368,7 @@ impl Model {
             }
             News::Trial(shown) => {
                 if self.wanted().trial.as_ref() == Some(&shown.trial.trial) {
-                    self.shown = Some(shown);
+                    self.shown = Some(*shown);
                 }
             }
             News::Happened(happened) => {

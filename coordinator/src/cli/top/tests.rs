@@ -57,7 +57,7 @@ fn answer(model: &mut Model, all: &[Trial]) {
     if let Some(name) = model.wanted().trial {
         let trial = all.iter().find(|one| one.trial == name).cloned().unwrap_or_default();
         let why = vec![format!("{name} is {}: agent-0 trains it", trial.state)];
-        model.told(News::Trial(Shown { trial, why, curves: vec![curve(), Curve::of("val_loss")] }));
+        model.told(News::Trial(Box::new(Shown { trial, why, curves: vec![curve(), Curve::of("val_loss")] })));
     }
 }
 
@@ -194,7 +194,7 @@ fn hostile(size: (u16, u16)) -> Model {
     answer(&mut model, &all);
     let (mut curve, why) = (curve(), vec![bad.clone()]);
     curve.metric.clone_from(&bad);
-    model.told(News::Trial(Shown { trial: all.remove(0), why, curves: vec![curve] }));
+    model.told(News::Trial(Box::new(Shown { trial: all.remove(0), why, curves: vec![curve] })));
     model.told(News::Refused(bad));
     model
 }
