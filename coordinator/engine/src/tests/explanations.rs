@@ -72,7 +72,7 @@ fn a_model_of_ones_own_goes_to_workers_that_told_the_same_and_to_nobody_else() {
         "{}",
         why(&world, 0)
     );
-    let mut join = |world: &mut World, session: u64, name: &str, version: u32| {
+    let join = |world: &mut World, session: u64, name: &str, version: u32| {
         let mut hello = hello(name, vec![device(DeviceKind::Cpu, 0)]);
         hello.knows = told(version).items();
         let session = SessionId(session);
