@@ -99,7 +99,7 @@ impl Job<'_> {
                 // An error means that the agent lets go, which the course hears as well.
                 let _sent = events.send(TrainerEvent::Gang(lease, news)).await;
                 let timeout = self.settings.gang.timeout;
-                course.as_rank_of_programs(Gang::new(place, rank.address, timeout))
+                course.with_gang_of_programs(Gang::new(place, rank.address, timeout))
             }
             None => course,
         };

@@ -58,12 +58,16 @@ pub(crate) struct Source {
 /// and values again.
 pub(crate) enum Pages<T> {
     /// Over the network.
-    Sent(Streaming<T>),
+    Sent(Box<Streaming<T>>),
     /// From a folder.
     Made(BoxStream<'static, Result<T, Status>>),
 }
 
 impl<T> Pages<T> {
+    fn sent(pages: Streaming<T>) -> Self {
+        Self::Sent(Box::new(pages))
+    }
+
     /// The next page.
     ///
     /// # Errors
@@ -244,7 +248,7 @@ impl Source {
         let request = ResultsRequest { sweep: sweep.to_owned() };
         let answer = match self.folder.clone() {
             Some(folder) => folder.results(Request::new(request)).await.map(|made| made.map(Pages::Made)),
-            None => self.client.results(request).await.map(|sent| sent.map(Pages::Sent)),
+            None => self.client.results(request).await.map(|sent| sent.map(Pages::sent)),
         };
         self.told(sweep, answer).await
     }
@@ -294,7 +298,7 @@ impl Source {
         let request = MetricsRequest { trial: trial.to_owned(), first_step };
         let answer = match self.folder.clone() {
             Some(folder) => folder.metrics(Request::new(request)).await.map(|made| made.map(Pages::Made)),
-            None => self.client.metrics(request).await.map(|sent| sent.map(Pages::Sent)),
+            None => self.client.metrics(request).await.map(|sent| sent.map(Pages::sent)),
         };
         self.told(trial, answer).await
     }

@@ -153,7 +153,7 @@ impl Course {
     }
 
     /// What is carried out is a program, as one of several ranks.
-    pub(crate) fn as_rank_of_programs(self, gang: Gang) -> Self {
+    pub(crate) fn with_gang_of_programs(self, gang: Gang) -> Self {
         Self { name: Some(gang.name()), ..self.in_gang(Some(gang), None) }
     }
 

@@ -282,37 +282,45 @@ fn what_does_not_fit_is_refused_and_nothing_of_it_stays() {
     let (old, sweep) = lived();
     let steps = exported(&old, sweep);
     let spoil: [fn(&mut ImportStep); 8] = [
-        |step| match step {
-            ImportStep::Part(ImportPart::Trials(trials)) => trials[0].state = TrialState::Running,
-            _ => {}
+        |step| {
+            if let ImportStep::Part(ImportPart::Trials(trials)) = step {
+                trials[0].state = TrialState::Running;
+            }
         },
-        |step| match step {
-            ImportStep::Part(ImportPart::Trials(trials)) => trials[0].result = None,
-            _ => {}
+        |step| {
+            if let ImportStep::Part(ImportPart::Trials(trials)) = step {
+                trials[0].result = None;
+            }
         },
-        |step| match step {
-            ImportStep::Part(ImportPart::Trials(trials)) => trials.push(trials[0].clone()),
-            _ => {}
+        |step| {
+            if let ImportStep::Part(ImportPart::Trials(trials)) = step {
+                trials.push(trials[0].clone());
+            }
         },
-        |step| match step {
-            ImportStep::Part(ImportPart::Attempts(attempts)) => attempts.swap(0, 1),
-            _ => {}
+        |step| {
+            if let ImportStep::Part(ImportPart::Attempts(attempts)) = step {
+                attempts.swap(0, 1);
+            }
         },
-        |step| match step {
-            ImportStep::Part(ImportPart::Attempts(attempts)) => attempts[0].number = 999,
-            _ => {}
+        |step| {
+            if let ImportStep::Part(ImportPart::Attempts(attempts)) = step {
+                attempts[0].number = 999;
+            }
         },
-        |step| match step {
-            ImportStep::Part(ImportPart::Points { points, .. }) => points[1] = points[0].clone(),
-            _ => {}
+        |step| {
+            if let ImportStep::Part(ImportPart::Points { points, .. }) = step {
+                points[1] = points[0].clone();
+            }
         },
-        |step| match step {
-            ImportStep::Part(ImportPart::Points { points, .. }) => points[0].metrics[0].0 = 1,
-            _ => {}
+        |step| {
+            if let ImportStep::Part(ImportPart::Points { points, .. }) = step {
+                points[0].metrics[0].0 = 1;
+            }
         },
-        |step| match step {
-            ImportStep::Begin(head) => head.best_trial = Some(6),
-            _ => {}
+        |step| {
+            if let ImportStep::Begin(head) = step {
+                head.best_trial = Some(6);
+            }
         },
     ];
     for (nth, spoil) in spoil.iter().enumerate() {
