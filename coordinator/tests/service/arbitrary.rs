@@ -158,7 +158,7 @@ fn message() -> BoxedStrategy<Message> {
 /// What happens besides.
 #[derive(Debug, Clone)]
 enum Turn {
-    Says(usize, Message),
+    Says(usize, Box<Message>),
     /// A good agent joins, if nobody is there, and takes two leases.
     Joins(usize),
     /// A report that is in order but for what it says: numbered, under one of the newest leases, mostly by its holder.
@@ -170,7 +170,7 @@ enum Turn {
 fn turn() -> impl Strategy<Value = Turn> {
     let place = || 0..PLACES;
     prop_oneof![
-        6 => (place(), message()).prop_map(|(place, message)| Turn::Says(place, message)),
+        6 => (place(), message()).prop_map(|(place, message)| Turn::Says(place, Box::new(message))),
         3 => place().prop_map(Turn::Joins),
         8 => (0..3_usize, body().prop_filter_map("a body", |body| body))
             .prop_map(|(lease, body)| Turn::Reports(lease, body)),
@@ -278,7 +278,7 @@ impl World {
 
     fn turn(&mut self, turn: Turn) {
         match turn {
-            Turn::Says(place, message) => self.says(place, message),
+            Turn::Says(place, message) => self.says(place, *message),
             Turn::Joins(place) if self.open[place].is_none() => {
                 self.says(place, Message::Hello(crate::agent::hello("good", place as u128)));
                 self.says(place, Message::Ready(v1::Ready { device: 0, credits: 2 }));
