@@ -313,6 +313,13 @@ class Processes(unittest.TestCase):
                     spotsweep.report(1, loss=1)
                     while not spotsweep.should_stop():
                         pass
+                    # One that is still on its way to the worker and the next would be one.
+                    def settled():
+                        with open("/proc/%d/status" % worker.pid) as status:
+                            text = status.read()
+                        return "State:\\tS" in text and "ShdPnd:\\t0000000000000000" in text
+                    while not settled():
+                        pass
                     assert worker.is_alive()
                     worker.terminate(); worker.join()
                     assert worker.exitcode == -signal.SIGTERM, worker.exitcode
