@@ -203,10 +203,10 @@ async fn collect_code(objects: Objects, handle: Handle) {
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
-        let code_of = |sweep: SweepView| sweep.spec.program.as_ref()?.code;
+        let code_of = |sweep: SweepView| sweep.spec.stored_code();
         let refers = async {
             let (needed, _) =
-                handle.query(move |engine| engine.sweeps().filter_map(code_of).collect::<Vec<_>>()).await?;
+                handle.query(move |engine| engine.sweeps().flat_map(code_of).collect::<Vec<_>>()).await?;
             Ok::<_, Problem>(needed)
         };
         match objects.collect_code(refers).await {

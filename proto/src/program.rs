@@ -127,7 +127,13 @@ impl Code {
     /// deleting a checkpoint can never take code along, whatever the program put into it.
     #[must_use]
     pub fn path(&self) -> String {
-        format!("code/{}", crate::checkpoint::object_path(&self.digest))
+        Self::path_of(&self.digest)
+    }
+
+    /// As [`Self::path`], for what is known by its digest alone.
+    #[must_use]
+    pub fn path_of(digest: &Digest) -> String {
+        format!("code/{}", crate::checkpoint::object_path(digest))
     }
 }
 

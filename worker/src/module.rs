@@ -63,7 +63,7 @@ pub(crate) async fn have(
 }
 
 async fn fetch(store: &CheckpointStore, digest: Digest, path: &Path) -> Result<(), StoreError> {
-    let place = Code { digest, bytes: 0 }.path();
+    let place = Code::path_of(&digest);
     let bytes = store.bytes_at(&place).await?;
     if bytes > MODULE_BYTES {
         return Err(StoreError::ObjectSize { digest, bytes });

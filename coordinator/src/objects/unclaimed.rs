@@ -7,7 +7,7 @@
 use super::Objects;
 use futures::TryStreamExt as _;
 use object_store::{ObjectMeta, ObjectStore as _, ObjectStoreExt as _, path::Path as ObjectPath};
-use spotsweep_proto::program::Code;
+use spotsweep_proto::{digest::Digest, program::Code};
 use std::{
     collections::HashSet,
     time::{Duration, SystemTime},
@@ -38,7 +38,7 @@ impl Objects {
     /// What `refers` says: then nothing is deleted. What resists is left for the next time.
     pub async fn collect_code<E>(
         &self,
-        refers: impl Future<Output = Result<Vec<Code>, E>>,
+        refers: impl Future<Output = Result<Vec<Digest>, E>>,
     ) -> Result<usize, E> {
         let _alone = self.code.write().await;
         let old = match self.old_code().await {
@@ -52,7 +52,7 @@ impl Objects {
             return Ok(0);
         }
         let needed: HashSet<ObjectPath> =
-            refers.await?.into_iter().map(|code| ObjectPath::from(code.path())).collect();
+            refers.await?.iter().map(|digest| ObjectPath::from(Code::path_of(digest))).collect();
         let mut deleted = 0;
         for path in old.into_iter().filter(|path| !needed.contains(path)) {
             match self.store.delete(&path).await {
@@ -75,7 +75,6 @@ impl Objects {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use spotsweep_proto::digest::Digest;
     use std::{convert::Infallible, path::Path};
 
     async fn put(objects: &Objects, content: &'static [u8]) -> Code {
@@ -97,9 +96,9 @@ mod tests {
         let (old, used, fresh) =
             (put(&objects, b"old").await, put(&objects, b"used").await, put(&objects, b"fresh").await);
         [old, used].into_iter().for_each(|code| age(folder.path(), code));
-        let failed = objects.collect_code(async { Err::<Vec<Code>, _>("the driver ends") }).await;
+        let failed = objects.collect_code(async { Err::<Vec<Digest>, _>("the driver ends") }).await;
         assert!(failed.is_err() && objects.holds_code(old).await.unwrap());
-        let deleted = objects.collect_code(async { Ok::<_, Infallible>(vec![used]) }).await;
+        let deleted = objects.collect_code(async { Ok::<_, Infallible>(vec![used.digest]) }).await;
         assert_eq!(deleted, Ok(1));
         assert!(!objects.holds_code(old).await.unwrap());
         assert!(objects.holds_code(used).await.unwrap() && objects.holds_code(fresh).await.unwrap());

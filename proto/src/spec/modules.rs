@@ -28,6 +28,13 @@ impl SweepSpec {
         found
     }
 
+    /// All that its trials fetch from where code is stored: the folder of its program, its modules.
+    #[must_use]
+    pub fn stored_code(&self) -> Vec<Digest> {
+        let program = self.program.as_ref().and_then(|program| program.code).map(|code| code.digest);
+        program.into_iter().chain(self.modules().iter().filter_map(ModuleRef::digest)).collect()
+    }
+
     /// Pins every module to the content for which `digest_of` gives the digest.
     pub fn pin_modules(&mut self, digest_of: impl Fn(&ModuleRef) -> Option<Digest>) {
         if self.program.is_some() {
@@ -72,9 +79,11 @@ mod tests {
         let mut spec = sweep("train: {model: net.pt, data: mnist}\nparameters: {batch_size: {value: 4}}");
         assert_eq!(spec.modules(), BTreeSet::from(["net.pt".parse().unwrap()]));
         let before = spec.digest();
+        assert_eq!(spec.stored_code(), []);
         spec.pin_modules(pins);
         assert_eq!(spec.train.model.as_deref(), Some(pinned.as_str()));
         assert_ne!(spec.digest(), before);
+        assert_eq!(spec.stored_code(), [Digest::of(b"net")], "or it would be deleted as nobody's");
 
         let mut spec = sweep(
             "train: {data: mnist}\nparameters: {model: {values: [net.pt, mlp, other.pt]}, lr.learning_rate: {value: 0.1}}",
