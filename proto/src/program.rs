@@ -113,6 +113,23 @@ pub struct ProgramSection {
     pub limits: ProgramLimits,
 }
 
+impl ProgramSection {
+    /// A command, and all else as a sweep file has it that says nothing more.
+    #[must_use]
+    pub fn of_command(command: Vec<String>) -> Self {
+        Self {
+            program: None,
+            command,
+            groups: BTreeSet::new(),
+            code: None,
+            metrics: MetricsFrom::Reports,
+            compat: None,
+            environment: BTreeMap::new(),
+            limits: ProgramLimits::default(),
+        }
+    }
+}
+
 /// A packed code folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Code {

@@ -5,11 +5,10 @@ use crate::{
     Scale,
     figures::{Figures, Target, median},
 };
-use spotsweep_proto::program::{MetricsFrom, ProgramLimits, ProgramSection};
+use spotsweep_proto::program::ProgramSection;
 use spotsweep_tests::{Cluster, Trainer, binaries, fake_coordinator::FakeCoordinator, outcome::ended, wait};
 use spotsweep_wire::v1::{self, report::Body, to_worker::Message};
 use std::{
-    collections::{BTreeMap, BTreeSet},
     path::Path,
     process::{Command, Stdio},
     time::{Instant, SystemTime, UNIX_EPOCH},
@@ -83,16 +82,7 @@ pub(crate) async fn overhead(scale: Scale, figures: &mut Figures) -> anyhow::Res
     conversation.welcome(0, Vec::new(), &format!("file://{}", folder.path().join("objects").display())).await;
     let first = folder.path().join("first");
     let script = format!("date +%s%N > {}", first.display());
-    let section = ProgramSection {
-        program: None,
-        command: vec!["sh".to_owned(), "-c".to_owned(), script.clone()],
-        groups: BTreeSet::new(),
-        code: None,
-        metrics: MetricsFrom::Reports,
-        compat: None,
-        environment: BTreeMap::new(),
-        limits: ProgramLimits::default(),
-    };
+    let section = ProgramSection::of_command(vec!["sh".to_owned(), "-c".to_owned(), script.clone()]);
     let checkpoint = serde_json::json!({"every": {"seconds": 60.0}, "keep_last": 1});
     let info = v1::SweepInfo {
         sweep: 0,

@@ -115,22 +115,8 @@ fn running(mark: &[u8]) -> Vec<i32> {
 }
 
 fn program(script: &str) -> ProgramSection {
-    ProgramSection {
-        program: None,
-        command: vec![
-            "sh".to_owned(),
-            "-c".to_owned(),
-            script.to_owned(),
-            "sh".to_owned(),
-            "${args}".to_owned(),
-        ],
-        groups: BTreeSet::from(["optimizer".to_owned()]),
-        code: None,
-        metrics: MetricsFrom::Reports,
-        compat: None,
-        environment: BTreeMap::new(),
-        limits: ProgramLimits::default(),
-    }
+    let command = ["sh", "-c", script, "sh", "${args}"].map(str::to_owned).to_vec();
+    ProgramSection { groups: BTreeSet::from(["optimizer".to_owned()]), ..ProgramSection::of_command(command) }
 }
 
 fn limited(script: &str, change: impl FnOnce(&mut ProgramLimits)) -> ProgramSection {

@@ -26,7 +26,6 @@ fn a_waiting_trial_says_what_it_waits_for() {
 
 #[test]
 fn a_model_of_the_catalogue_waits_for_a_worker_with_the_trainer_and_a_program_does_not() {
-    use spotsweep_proto::program::{MetricsFrom, ProgramLimits, ProgramSection};
     let mut world = World::new();
     world.submit(spec(1));
     let mut plain = hello("plain", vec![device(DeviceKind::Cpu, 0)]);
@@ -35,17 +34,7 @@ fn a_model_of_the_catalogue_waits_for_a_worker_with_the_trainer_and_a_program_do
     world.step(Event::Joined { session, hello: Box::new(plain) });
     world.step(Event::Ready { session, device: 0, credits: 1 });
     assert!(why(&world, 0).contains("it needs a worker with the trainer"), "{}", why(&world, 0));
-    let section = ProgramSection {
-        program: None,
-        command: vec!["true".to_owned()],
-        groups: std::collections::BTreeSet::new(),
-        code: None,
-        metrics: MetricsFrom::Reports,
-        compat: None,
-        environment: BTreeMap::new(),
-        limits: ProgramLimits::default(),
-    };
-    world.submit(SweepSpec { program: Some(section), ..spec(1) });
+    world.submit(SweepSpec { program: Some(program()), ..spec(1) });
     let granted = world.actions.iter().find_map(|action| match action {
         Action::Grant { session, grant, .. } => Some((*session, grant.trial)),
         _ => None,

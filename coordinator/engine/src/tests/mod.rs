@@ -25,7 +25,7 @@ use spotsweep_proto::{
     ids::{DeviceName, Epoch, Incarnation, MetricName, SweepName, WorkerName},
     line::FailureKind,
     metric::{Goal, Objective},
-    program::{MetricsFrom, ProgramLimits, ProgramSection},
+    program::ProgramSection,
     spec::{
         CheckpointPolicy, DeviceRequest, Every, Method, Resources, RetryPolicy, SweepSpec, TrainSection,
         Workers, space::Space,
@@ -73,16 +73,7 @@ pub(crate) fn spec(trials: u32) -> SweepSpec {
 
 /// A program that does nothing.
 pub(crate) fn program() -> ProgramSection {
-    ProgramSection {
-        program: None,
-        command: vec!["true".to_owned()],
-        groups: BTreeSet::new(),
-        code: None,
-        metrics: MetricsFrom::Reports,
-        compat: None,
-        environment: BTreeMap::new(),
-        limits: ProgramLimits::default(),
-    }
+    ProgramSection::of_command(vec!["true".to_owned()])
 }
 
 pub(crate) fn device(kind: DeviceKind, memory_bytes: u64) -> Device {

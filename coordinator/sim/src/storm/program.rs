@@ -11,11 +11,7 @@ use super::{
 };
 use crate::content::content;
 use spotsweep_engine::event::ReportBody;
-use spotsweep_proto::{
-    line::FailureKind,
-    program::{MetricsFrom, ProgramLimits, ProgramSection},
-};
-use std::collections::{BTreeMap, BTreeSet};
+use spotsweep_proto::{line::FailureKind, program::ProgramSection};
 
 /// One in so many programs that lost a peer fails at once; the others wait for it in vain.
 const FAILS_AT_ONCE_ONE_IN: u64 = 2;
@@ -24,16 +20,7 @@ const IN_VAIN_S: f64 = 5.0;
 
 /// The program of such a sweep.
 pub(super) fn section() -> ProgramSection {
-    ProgramSection {
-        program: None,
-        command: vec!["true".to_owned()],
-        groups: BTreeSet::new(),
-        code: None,
-        metrics: MetricsFrom::Reports,
-        compat: None,
-        environment: BTreeMap::new(),
-        limits: ProgramLimits::default(),
-    }
+    ProgramSection::of_command(vec!["true".to_owned()])
 }
 
 impl World {
