@@ -12,6 +12,7 @@ pub mod digest;
 pub mod event_file;
 pub mod gang;
 pub mod ids;
+pub mod last_lines;
 pub mod limits;
 pub mod line;
 pub mod metric;

@@ -10,6 +10,7 @@
 //! writes checkpoints and says [`FromTrainer::Done`], while the others hold their state until they are told to stop.
 
 use crate::{
+    checkpoint::SoFar,
     digest::Digest,
     gang::{Generation, Roster, StoreOp, StoreValue},
     ids::{DeviceName, Epoch, TrialId},
@@ -110,6 +111,17 @@ pub struct CheckpointFiles {
     pub weights: PathBuf,
     /// Optimizer and generator state, data cursor, metrics so far, as safetensors: what a resume needs besides.
     pub state: PathBuf,
+    /// What the agent knows of a program at this step. Never spoken: a trainer's state has it.
+    #[serde(skip)]
+    pub so_far: Option<SoFar>,
+}
+
+impl CheckpointFiles {
+    /// Those of a trainer.
+    #[must_use]
+    pub fn new(step: u64, weights: impl Into<PathBuf>, state: impl Into<PathBuf>) -> Self {
+        Self { step, weights: weights.into(), state: state.into(), so_far: None }
+    }
 }
 
 /// What a trainer says to its agent.

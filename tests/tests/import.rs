@@ -3,11 +3,11 @@
 
 use futures::StreamExt as _;
 use serde_json::Value;
-use spotsweep_tests::{Cluster, Trainer, outcome::json_lines, wait};
+use spotsweep_tests::{Cluster, Trainer, binaries, outcome::json_lines, wait};
 use spotsweep_wire::v1::{ImportBegin, ImportRequest, StatusRequest, control_client::ControlClient};
 use std::{
     path::{Path, PathBuf},
-    process::Output,
+    process::{Command, Output},
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -94,6 +94,35 @@ fn refused(output: &Output, status: i32, words: &[&str]) {
     for word in words {
         assert!(said.contains(word), "{word:?} in {said}");
     }
+}
+
+#[test]
+fn a_folder_on_which_no_coordinator_runs_takes_a_sweep_in_and_is_read_at_rest() {
+    let (here, export) = exported();
+    let folder = here.path("collected");
+    let spotsweep = |arguments: &[&str]| {
+        let mut command = Command::new(binaries::spotsweep());
+        command.args(arguments).arg("--dir").arg(&folder).env_remove("SPOTSWEEP_COORDINATOR");
+        command.output().unwrap()
+    };
+    let said = |output: Output| {
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // It is made, and then it holds one already.
+    assert_eq!(said(spotsweep(&["import", text(&export)])), "travels\n");
+    refused(&spotsweep(&["import", text(&export)]), 4, &["travels", "--name"]);
+    assert_eq!(said(spotsweep(&["import", text(&export), "--name", "again"])), "again\n");
+    let table = here.ask(&["results", "travels", "--format", "csv"]);
+    for name in ["travels", "again"] {
+        assert_eq!(said(spotsweep(&["results", name, "--format", "csv"])).replace("again", "travels"), table);
+    }
+    // Where a coordinator is at work on the folder, that one is asked.
+    let there = Cluster::start(0, Trainer::Stub, &[]);
+    let mut command = Command::new(binaries::spotsweep());
+    command.args(["import", text(&export), "--dir", text(&there.dir())]);
+    assert_eq!(said(command.output().unwrap()), "travels\n");
+    assert_eq!(json_lines(&there.ask(&["ls", "--format", "json"])).len(), 1);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Sweeps of programs through a real coordinator: each trial once, with the same results whatever is killed.
 
-use spotsweep_tests::{Cluster, Outcome, Trainer, wait};
+use spotsweep_tests::{Cluster, Outcome, Trainer, outcome::json_lines, wait};
 
 /// Twelve trials of a script that counts in steps, saves each, and goes on from where it was.
 const SWEEP: &str = r#"
@@ -55,4 +55,45 @@ fn a_grid_of_programs_ends_the_same_whatever_is_killed() {
         }
     }
     assert_eq!(Outcome::wait(&cluster, &sweep), expected, "{}", cluster.logs());
+}
+
+/// Two trials of a script that reports one metric early and another at its last step, saves there, and is done; in one of
+/// them it crashes before it can say so, and what goes on has nothing left to do.
+const LATE: &str = r#"
+name: late
+method: grid
+metric: {name: loss, goal: minimize}
+command:
+  - sh
+  - -c
+  - |
+    say() { echo "$1" > "$SPOTSWEEP_TO_AGENT"; }
+    [ -z "$SPOTSWEEP_RESUME" ] || exit 0
+    say '{"type":"report","step":1,"metrics":{"early":0.1}}'
+    say '{"type":"report","step":2,"metrics":{"loss":0.3}}'
+    mkdir "$SPOTSWEEP_CHECKPOINTS/2" && echo 2 > "$SPOTSWEEP_CHECKPOINTS/2/step"
+    say '{"type":"checkpoint","step":2,"dir":"'$SPOTSWEEP_CHECKPOINTS/2'"}'
+    ! grep -q '"crash": *1' "$SPOTSWEEP_PARAMS"
+parameters:
+  crash: {values: [0, 1]}
+checkpoint: {every_steps: 1, keep_last: 2}
+"#;
+
+#[test]
+fn a_trial_that_is_lost_behind_its_last_step_has_the_result_that_it_would_have_had() {
+    let cluster = Cluster::start(1, none(), &[]);
+    let sweep = cluster.submit(LATE);
+    let outcome = Outcome::wait(&cluster, &sweep);
+    let [calm, lost] = &outcome.trials[..] else { panic!("{outcome:?}") };
+    let rows = json_lines(&cluster.ask(&["results", &sweep, "--format", "json"]));
+    let attempts = |number: u64| {
+        rows.iter().find(|row| row["trial"] == format!("{sweep}/{number}")).map(|row| row["attempts"].clone())
+    };
+    assert_eq!((attempts(0), attempts(1)), (Some(1.into()), Some(2.into())), "{}", cluster.logs());
+    for trial in [calm, lost] {
+        assert_eq!((&*trial.state, trial.steps), ("completed", 2), "{trial:?}");
+        assert_eq!(trial.metrics, serde_json::json!({"early": 0.1, "loss": 0.3}));
+        assert!(trial.weights_digest.is_string());
+    }
+    assert_eq!((&calm.weights_digest, &calm.curve), (&lost.weights_digest, &lost.curve));
 }

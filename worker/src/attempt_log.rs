@@ -10,7 +10,10 @@ use crate::{
     wire,
 };
 use kept::Kept;
-use spotsweep_proto::limits::{LOG_BATCH_BYTES, LOG_CHUNKS_PER_BATCH};
+use spotsweep_proto::{
+    last_lines::happened,
+    limits::{LOG_BATCH_BYTES, LOG_CHUNKS_PER_BATCH},
+};
 use spotsweep_wire::v1;
 use std::{
     collections::VecDeque,
@@ -185,8 +188,7 @@ impl AttemptLogs {
         let (words, matters) = match body {
             Some(ReportBody::Finished { step, .. }) => (format!("finished at step {step}"), false),
             Some(ReportBody::Failed { step, message, .. }) => {
-                let line = message.lines().next().unwrap_or_default();
-                (format!("failed at step {step}: {}", line.trim_end_matches("; its last lines were:")), true)
+                (format!("failed at step {step}: {}", happened(message)), true)
             }
             Some(ReportBody::Released { step, .. }) => (format!("handed back at step {step}"), false),
             Some(ReportBody::Started { .. } | ReportBody::Progress(_) | ReportBody::Checkpoint(_)) | None => {

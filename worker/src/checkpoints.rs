@@ -151,8 +151,8 @@ impl CheckpointStore {
         let since = Instant::now();
         let (weights, weights_sent) = self.store_file(&files.weights).await?;
         let (state, state_sent) = self.store_file(&files.state).await?;
-        let manifest =
-            Manifest { format: MANIFEST_FORMAT, trial: trial.clone(), step: files.step, weights, state };
+        let (trial, so_far) = (trial.clone(), files.so_far.clone());
+        let manifest = Manifest { format: MANIFEST_FORMAT, trial, step: files.step, weights, state, so_far };
         let (content, digest) = manifest.encode();
         let bytes = weights.bytes + state.bytes + content.len() as u64;
         if !self.has(&digest, content.len() as u64).await? {
@@ -256,7 +256,10 @@ impl CheckpointStore {
         let state = folder.join("resume-state.safetensors");
         self.fetch_object(manifest.weights, &weights).await?;
         self.fetch_object(manifest.state, &state).await?;
-        Ok(CheckpointFiles { step: checkpoint.step, weights, state })
+        Ok(CheckpointFiles {
+            so_far: manifest.so_far,
+            ..CheckpointFiles::new(checkpoint.step, weights, state)
+        })
     }
 
     /// Reads a small object, of at most `limit` bytes. What it is, the caller checks.
@@ -331,7 +334,7 @@ mod tests {
         let (w, s) = (folder.join("w"), folder.join("s"));
         std::fs::write(&w, weights).unwrap();
         std::fs::write(&s, state).unwrap();
-        CheckpointFiles { step: 7, weights: w, state: s }
+        CheckpointFiles::new(7, w, s)
     }
 
     fn objects(folder: &Path) -> Vec<PathBuf> {

@@ -72,7 +72,8 @@ impl Job<'_> {
     fn start(&self, rank: Option<&Rank>) -> Result<Program, Failure> {
         let mut home = Home::make(self.folder, self.attempt, self.section, self.resume.as_ref(), rank)?;
         home.put_python(self.scratch.path(), self.section)?;
-        Program::start(home, self.attempt, self.section, rank)
+        let so_far = self.resume.as_ref().and_then(|files| files.so_far.as_ref());
+        Program::start(home, self.attempt, self.section, so_far, rank)
     }
 
     /// Carries it out to its end, as one of several where it has a rank. `Err`: it could not be started.

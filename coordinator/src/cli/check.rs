@@ -170,14 +170,15 @@ pub(crate) fn in_words(spec: &SweepSpec, summary: &Summary, width: Option<usize>
 
     words += &format!("\n{bold}first trials{bold:#}\n");
     words += &indented(&first_trials(summary), width);
-    if let Some(first) = summary.first.first().filter(|first| !first.command.is_empty()) {
-        words += &format!("  command of trial {}: {}\n", first.number, text::command(&first.command));
-    }
     if u64::from(summary.trials) > summary.first.len() as u64 {
         words += &format!(
             "  … and {} more\n",
             text::grouped(u64::from(summary.trials) - summary.first.len() as u64)
         );
+    }
+    if let Some(first) = summary.first.first().filter(|first| !first.command.is_empty()) {
+        let command = text::command(&first.command);
+        words += &format!("\n{bold}command{bold:#}  of trial {}: {command}\n", first.number);
     }
 
     let about = if summary.counted < summary.trials {

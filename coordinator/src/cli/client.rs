@@ -116,32 +116,48 @@ fn kept_in(root: &Path) -> Vec<PathBuf> {
     kept
 }
 
-/// The coordinator that runs on `dir`, else what `dir` itself tells.
-async fn of_folder(dir: &Path) -> Result<Source, Problem> {
+/// The coordinator that runs on `dir`; `None` if none does.
+///
+/// # Errors
+/// If it does not answer.
+pub(crate) async fn at_work_on(dir: &Path) -> Result<Option<Source>, Problem> {
     for _ in 0..LOOKS {
-        match FolderLock::holder(dir) {
-            Some(live) => {
-                if let Some(url) = live.url {
-                    match Source::connect(&url).await {
-                        // It has just gone: look again.
-                        Err(problem) if problem.code == Code::Unreachable => {}
-                        other => return other,
-                    }
-                }
+        let Some(live) = FolderLock::holder(dir) else { return Ok(None) };
+        if let Some(url) = live.url {
+            match Source::connect(&url).await {
+                // It has just gone: look again.
+                Err(problem) if problem.code == Code::Unreachable => {}
+                other => return other.map(Some),
             }
-            None => match Source::folder(dir) {
-                Ok((source, damage)) => {
-                    damage.iter().for_each(|line| out::warn(line));
-                    return Ok(source);
-                }
-                Err(problem) if problem.code == Code::InUse => {}
-                Err(problem) => return Err(problem),
-            },
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
-    Err(Problem::new(Code::Unreachable, format!("the coordinator of {} does not answer", dir.display()))
-        .hint("it may be starting or hanging; try again"))
+    Err(silent(dir))
+}
+
+/// The coordinator that runs on `dir`, else what `dir` itself tells.
+async fn of_folder(dir: &Path) -> Result<Source, Problem> {
+    for _ in 0..LOOKS {
+        if let Some(source) = at_work_on(dir).await? {
+            return Ok(source);
+        }
+        match Source::folder(dir) {
+            Ok((source, damage)) => {
+                damage.iter().for_each(|line| out::warn(line));
+                return Ok(source);
+            }
+            // One has just come: look again.
+            Err(problem) if problem.code == Code::InUse => {}
+            Err(problem) => return Err(problem),
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    Err(silent(dir))
+}
+
+fn silent(dir: &Path) -> Problem {
+    Problem::new(Code::Unreachable, format!("the coordinator of {} does not answer", dir.display()))
+        .hint("it may be starting or hanging; try again")
 }
 
 #[cfg(test)]

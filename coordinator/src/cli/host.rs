@@ -1,4 +1,4 @@
-//! A coordinator inside this process, for `run` and `serve`.
+//! A coordinator inside this process, for `run`, `serve` and `import`.
 //!
 //! Owns its start, its log and its end. The work is done by [`crate::server`].
 
@@ -11,10 +11,16 @@ use crate::{
     store::StoreOptions,
 };
 use spotsweep_proto::catalogue::OwnCatalogue;
-use std::{fs::OpenOptions, net::SocketAddr, path::Path};
+use std::{
+    fs::OpenOptions,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+};
 use tokio::{sync::oneshot, task::JoinHandle};
 use tracing_subscriber::EnvFilter;
 
+/// On loopback, at any port: for those who find it by its folder.
+pub(crate) const FREE_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// What to log: error, warn, info, debug, trace, or a filter.
 const LOG_VARIABLE: &str = "SPOTSWEEP_LOG";
 

@@ -3,8 +3,9 @@
 //! The whole export is looked through before anybody is asked: what is damaged is told by file and line, and nothing is sent.
 
 use super::{
-    client::CoordinatorArgs,
+    client::{self, CoordinatorArgs},
     error::{Ending, Outcome, io_problem},
+    host::{self, FREE_PORT, Host},
     interrupts::Interrupts,
     out::{self, Out},
     rows::{Field, Row},
@@ -17,12 +18,13 @@ use crate::{
     error::{Code, Problem},
     export::manifest::{FILES, MANIFEST},
     grpc::import::PIECE_BYTES,
+    http::HttpAddress,
     import::{Head, MANIFEST_BYTES, Reader},
     store::DATABASE_FILE,
 };
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use spotsweep_proto::ids::SweepName;
+use spotsweep_proto::{catalogue::OwnCatalogue, ids::SweepName};
 use spotsweep_wire::v1::{ImportBegin, ImportRequest, ImportResponse};
 use std::{
     fs::File,
@@ -33,7 +35,8 @@ use std::{
 
 const EXAMPLES: &str = "Examples:
   spotsweep export ladder --as json --to ladder-json       where it ran
-  spotsweep import ladder-json                             where it shall be seen
+  spotsweep import ladder-json                             where a coordinator runs
+  spotsweep import ladder-json --dir november              into a folder
   spotsweep import ladder-json --name ladder-of-november";
 
 /// The hint for a folder that is no export as JSON.
@@ -48,8 +51,8 @@ const LOOKS: usize = 1000;
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ImportArgs {
     /// The folder that `spotsweep export --as json` made
-    #[arg(value_name = "DIR")]
-    pub(crate) dir: PathBuf,
+    #[arg(value_name = "EXPORT")]
+    pub(crate) export: PathBuf,
     /// What to call the sweep here [default: as in the export]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
@@ -59,6 +62,9 @@ pub(crate) struct ImportArgs {
     /// Whom to ask.
     #[command(flatten)]
     pub(crate) coordinator: CoordinatorArgs,
+    /// Take it into this folder of a coordinator, at work or not; it is made if it is not there
+    #[arg(long, value_name = "DIR", conflicts_with = "coordinator")]
+    pub(crate) dir: Option<PathBuf>,
 }
 
 /// Runs it.
@@ -77,18 +83,28 @@ pub(crate) async fn run(args: ImportArgs) -> Outcome {
 }
 
 async fn import(args: ImportArgs) -> Outcome {
-    let ImportArgs { dir, name, format, coordinator } = args;
+    let ImportArgs { export, name, format, coordinator, dir } = args;
     if let Some(name) = &name {
         SweepName::new(name).map_err(|error| Problem::new(Code::BadRequest, error.to_string()))?;
     }
-    let manifest = manifest(&dir)?;
+    let manifest = manifest(&export)?;
     let head = Head::read(&manifest)?;
     let digest = head.digest();
-    let verified = dir.clone();
+    let verified = export.clone();
     let verified = tokio::task::spawn_blocking(move || verify(&verified, head)).await;
     let bytes = verified.map_err(|error| Problem::internal(&error))??;
-    let mut source = coordinator.open().await?;
-    let answer = send(&mut source, &dir, manifest, name, bytes).await?;
+    let (mut source, host) = match &dir {
+        Some(dir) => of_folder(dir).await?,
+        None => (coordinator.open().await.map_err(into_a_folder)?, None),
+    };
+    let sent = send(&mut source, &export, manifest, name, bytes).await;
+    drop(source);
+    let closed = match host {
+        Some(host) => host.close().await,
+        None => Ok(()),
+    };
+    let answer = sent?;
+    closed?;
     let mut out = Out::stdout();
     match format {
         ShowFormat::Text => out.line(&answer.sweep)?,
@@ -105,6 +121,26 @@ async fn import(args: ImportArgs) -> Outcome {
     let (trials, points) = (text::count(answer.trials, "trial"), text::count(answer.points, "point"));
     out::say(&format!("{} is in, read-only: {trials} and {points}; checkpoints do not travel", answer.sweep));
     Ok(Ending::Well)
+}
+
+/// The coordinator of a folder; where none runs, one that is started for this, and is to be closed.
+async fn of_folder(dir: &Path) -> Result<(Source, Option<Host>), Problem> {
+    if let Some(source) = client::at_work_on(dir).await? {
+        return Ok((source, None));
+    }
+    host::log_to_file(&dir.join("logs").join("coordinator.log"))?;
+    let host = Host::open(dir, FREE_PORT, HttpAddress::Off, None, &OwnCatalogue::default()).await?;
+    Ok((Source::connect(host.url()).await?, Some(host)))
+}
+
+/// Where nobody answers, a folder will do.
+fn into_a_folder(problem: Problem) -> Problem {
+    match problem.code {
+        Code::Unreachable => problem.hint(
+            "start one with `spotsweep serve --dir DIR`, name it with --coordinator, or import into a folder with --dir DIR",
+        ),
+        _ => problem,
+    }
 }
 
 /// The manifest of the export in `dir`.

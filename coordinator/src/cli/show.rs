@@ -188,11 +188,11 @@ impl Facts {
         let pad = column - name.width().min(column - 1);
         let bold = Style::new().bold();
         self.text += &format!("{indent}{bold}{name}{bold:#}{:pad$}", "");
-        self.text += &if style.is_plain() {
-            format!("{}\n", text::harmless(value))
-        } else {
-            format!("{style}{}{style:#}\n", text::harmless(value))
-        };
+        // Further lines stand below the first, where no text of strangers can pass for a fact.
+        let next = format!("\n{:width$}", "", width = indent.len() + column);
+        let value = text::harmless_lines(value).replace('\n', &next);
+        self.text +=
+            &if style.is_plain() { format!("{value}\n") } else { format!("{style}{value}{style:#}\n") };
     }
 
     /// Opens a part; its facts are set in.

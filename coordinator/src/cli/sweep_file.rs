@@ -95,7 +95,8 @@ fn read_with(
 /// A path that a sweep file names, from where the file lies.
 fn beside(file: &Path, named: &str) -> PathBuf {
     let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
-    parent.unwrap_or(Path::new(".")).join(named)
+    // Without the dots in between, since it is shown.
+    parent.unwrap_or(Path::new(".")).join(named).components().collect()
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::{
     target, text, trial,
 };
 use clap::{Args, ValueEnum};
-use spotsweep_proto::spec::SweepSpec;
+use spotsweep_proto::{last_lines::on_one_line, spec::SweepSpec};
 use spotsweep_wire::v1::{WatchResponse, watch_response::What};
 use std::{
     io::IsTerminal as _,
@@ -182,7 +182,7 @@ pub(crate) fn in_words(event: &WatchResponse) -> Option<String> {
             let why = if one.failure.is_empty() {
                 String::new()
             } else {
-                format!(": {}", text::harmless(&one.failure))
+                format!(": {}", text::harmless(&on_one_line(&one.failure)))
             };
             let state = text::harmless(&one.state);
             format!(

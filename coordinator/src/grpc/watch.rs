@@ -12,7 +12,7 @@ use spotsweep_engine::{
     action::{AttemptEnd, Record, TrialState},
     explain::{lost_words, unreadable_words},
 };
-use spotsweep_proto::{ids::SweepName, spec::SweepSpec};
+use spotsweep_proto::{ids::SweepName, last_lines::on_one_line, spec::SweepSpec};
 use spotsweep_wire::v1::{self, watch_response::What};
 use std::{
     collections::{BTreeSet, HashMap},
@@ -278,7 +278,7 @@ pub(crate) fn interruption(end: &AttemptEnd, step: u64) -> Option<String> {
     Some(match end {
         AttemptEnd::Finished | AttemptEnd::Revoked { .. } => return None,
         AttemptEnd::Failed { message, .. } => {
-            format!("failed at step {step}: {}", message.lines().next().unwrap_or_default())
+            format!("failed at step {step}: {}", on_one_line(message))
         }
         AttemptEnd::Released => format!("interrupted at step {step}: the worker gave it back"),
         AttemptEnd::WorkerGone => format!("interrupted at step {step}: the worker left"),

@@ -274,8 +274,14 @@ mod tests {
     async fn checkpoint(objects: &Objects) -> (Manifest, Digest) {
         let weights = put(objects, b"the weights").await;
         let state = put(objects, b"the state").await;
-        let manifest =
-            Manifest { format: MANIFEST_FORMAT, trial: "a/1".parse().unwrap(), step: 9, weights, state };
+        let manifest = Manifest {
+            format: MANIFEST_FORMAT,
+            trial: "a/1".parse().unwrap(),
+            step: 9,
+            weights,
+            state,
+            so_far: None,
+        };
         let (bytes, digest) = manifest.encode();
         put(objects, &bytes).await;
         (manifest, digest)

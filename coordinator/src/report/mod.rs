@@ -8,7 +8,7 @@ use crate::{
     http::importance::{Level, epsilon_squared},
 };
 use serde_json::{Map, Value};
-use spotsweep_proto::metric::Goal;
+use spotsweep_proto::{last_lines::on_one_line, metric::Goal};
 use spotsweep_wire::v1::{Point, SweepSummary, Trial, WorkerSummary};
 use std::collections::BTreeMap;
 
@@ -202,7 +202,7 @@ impl Gatherer {
         course.seconds += trial.seconds;
         course.steps += trial.steps;
         count(&mut course.devices, &trial.device);
-        count(&mut course.failed, &trial.failure);
+        count(&mut course.failed, &on_one_line(&trial.failure));
         match self.objective(&trial) {
             Some(value) if self.levels.len() < IMPORTANCE_TRIALS => self.levels.push((params, value)),
             Some(_) => self.story.left_out += 1,

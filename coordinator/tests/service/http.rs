@@ -122,7 +122,8 @@ async fn place_with_a_sweep() -> (Place, Agent) {
                 let (weights, state) = (stored(&place, WEIGHTS), stored(&place, b"the state"));
                 let trial = "s/0".parse().unwrap();
                 let (bytes, digest) =
-                    Manifest { format: MANIFEST_FORMAT, trial, step: 2, weights, state }.encode();
+                    Manifest { format: MANIFEST_FORMAT, trial, step: 2, weights, state, so_far: None }
+                        .encode();
                 stored(&place, &bytes);
                 let whole = |digest: Digest| Bytes::copy_from_slice(&digest.0);
                 let checkpoint = v1::Checkpoint {

@@ -49,4 +49,6 @@ while step < p.steps:
         state.save(step)
 state.save(step, last=True)
 spotsweep.done(step)
+# Together: a rank that closes Gloo while others still use it may be aborted, or abort them.
+dist.barrier()
 dist.destroy_process_group()

@@ -112,11 +112,7 @@ impl Fault {
             Self::StepBack => report(epoch, 1),
             Self::OtherEpoch => report(Epoch(epoch.0 + 1), 1_000),
             Self::OtherFolder => {
-                let files = CheckpointFiles {
-                    step: 1_000,
-                    weights: "/etc/passwd".into(),
-                    state: "/etc/group".into(),
-                };
+                let files = CheckpointFiles::new(1_000, "/etc/passwd", "/etc/group");
                 super::say(&FromTrainer::Checkpoint { epoch, files, last: true, held_up_s: None });
             }
             Self::Noise => forever(std::io::stderr().lock(), b'!'),

@@ -251,11 +251,8 @@ fn data_epoch(toy: &Toy) -> f64 {
 
 /// Writes a checkpoint; gives what is to be said of it.
 fn checkpoint(job: &Job, toy: &Toy, last: bool) -> Option<FromTrainer> {
-    let files = CheckpointFiles {
-        step: toy.step,
-        weights: job.scratch_dir.join(format!("{}-{last}-weights.safetensors", toy.step)),
-        state: job.scratch_dir.join(format!("{}-{last}-state.safetensors", toy.step)),
-    };
+    let at = |part: &str| job.scratch_dir.join(format!("{}-{last}-{part}.safetensors", toy.step));
+    let files = CheckpointFiles::new(toy.step, at("weights"), at("state"));
     match files::write(&files, toy) {
         Ok(()) => Some(FromTrainer::Checkpoint { epoch: job.epoch, files, last, held_up_s: None }),
         Err(error) => {

@@ -6,8 +6,10 @@
 
 use spotsweep_archive::plain_header;
 use spotsweep_proto::{
+    checkpoint::SoFar,
     digest::Digest,
     line::{CheckpointFiles, weights_digest},
+    metric::Metrics,
 };
 use std::{
     borrow::Cow,
@@ -61,6 +63,14 @@ pub(crate) struct Packed {
     pub(crate) digest: Digest,
 }
 
+impl Packed {
+    /// Of a program that has told these metrics.
+    pub(crate) fn after(mut self, metrics: Metrics) -> Self {
+        self.files.so_far = Some(SoFar { metrics, weights_digest: self.digest });
+        self
+    }
+}
+
 /// The folder that a program names, if it lies below `checkpoints`.
 pub(crate) fn folder_below(
     checkpoints: &Path,
@@ -97,7 +107,7 @@ pub(crate) fn pack(folder: &Path, into: &Path, number: u64, step: u64) -> Result
         digest_of_file(&state).map_err(at(&state))?
     };
     fs::remove_dir_all(folder).map_err(at(folder))?;
-    Ok(Packed { files: CheckpointFiles { step, weights, state }, digest })
+    Ok(Packed { files: CheckpointFiles::new(step, weights, state), digest })
 }
 
 /// Everything below `folder`, each folder before what is in it, in order of names.
@@ -279,7 +289,7 @@ mod tests {
             let (state, weights) = (path.join("s"), path.join("w"));
             fs::write(&state, builder.into_inner().unwrap()).unwrap();
             fs::write(&weights, b"").unwrap();
-            unpack(&CheckpointFiles { step: 1, weights, state }, &path.join(format!("to-{number}")))
+            unpack(&CheckpointFiles::new(1, weights, state), &path.join(format!("to-{number}")))
         };
         let cases = [
             ("../x", EntryType::Regular),

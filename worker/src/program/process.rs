@@ -4,6 +4,7 @@
 //! It ends in order: its own process first, by itself or killed; then whatever it left; then what is still in its pipes is
 //! read; and only then is its end told, so that nothing of it runs when the device is given to the next.
 
+mod elsewhere;
 mod end;
 
 use super::{
@@ -13,7 +14,7 @@ use super::{
     limits::Limits,
     lines::{self, FromProgram, Piece},
     output::Output,
-    pattern::{Found, Pattern},
+    pattern::Pattern,
     rank::Rank,
     tale::{Heard, Tale, Told},
     tensorboard::{ByStep, EventFiles},
@@ -27,6 +28,7 @@ use nix::{
     unistd::Pid,
 };
 use spotsweep_proto::{
+    checkpoint::SoFar,
     digest::Digest,
     ids::Epoch,
     line::{FailureKind, FromTrainer, ToTrainer},
@@ -110,11 +112,13 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Starts the program. Of several ranks only the first is listened to beyond how it ends.
+    /// Starts the program, which goes on behind `so_far` where it resumes. Of several ranks only the first is listened to
+    /// beyond how it ends.
     pub(crate) fn start(
         home: Home,
         attempt: &Attempt,
         section: &ProgramSection,
+        so_far: Option<&SoFar>,
         rank: Option<&Rank>,
     ) -> Result<Self, Failure> {
         let other_rank = rank.filter(|rank| !rank.is_first()).map(|rank| rank.rank);
@@ -153,6 +157,7 @@ impl Program {
         let folders = vec![home.work(), home.checkpoints()];
         let main = group.unwrap_or(Pid::from_raw(0));
         let watch = Limits::watch(&section.limits, main, family.clone(), folders);
+        let tale = Tale::new(attempt.lease.epoch, attempt.first_step()).of_rank(other_rank);
         let since = Instant::now();
         let time = section.limits.time_s.and_then(|time_s| Duration::try_from_secs_f64(time_s).ok());
         Ok(Self {
@@ -178,10 +183,13 @@ impl Program {
             pending: ByStep::new(),
             added: false,
             counted: attempt.first_step(),
-            tale: Tale::new(attempt.lease.epoch, attempt.first_step()).of_rank(other_rank),
+            tale: match so_far {
+                Some(so_far) => tale.going_on(&so_far.metrics),
+                None => tale,
+            },
             packing: None,
             packed: 0,
-            digest: None,
+            digest: so_far.map(|so_far| so_far.weights_digest),
             since,
             next_look: since + LOOK_EVERY,
             kill_at: time.map(|time| since + time.min(LONGEST)),
@@ -240,11 +248,14 @@ impl Program {
     fn pack(&mut self, step: u64, named: std::path::PathBuf, last: bool) {
         self.packed += 1;
         let (home, number) = (self.home.clone(), self.packed);
+        // As of now: while it is packed, nothing else is heard, but its output is read.
+        let metrics = self.tale.so_far();
         // Nobody waits for one any more.
         let _absent = fs::remove_file(home.due());
         self.packing = Some(tokio::task::spawn_blocking(move || {
             let packed = checkpoint::folder_below(&home.checkpoints(), &home.work(), &named)
-                .and_then(|folder| checkpoint::pack(&folder, &home.folder, number, step));
+                .and_then(|folder| checkpoint::pack(&folder, &home.folder, number, step))
+                .map(|packed| packed.after(metrics));
             (step, last, packed)
         }));
     }
@@ -262,68 +273,6 @@ impl Program {
             }
             Err(error) => self.tale.warn(format!("the checkpoint of step {step} is left out: {error}")),
         }
-    }
-
-    /// Metrics that stand in a line of its output.
-    fn found(&mut self, found: Found) {
-        self.counted = found.step.unwrap_or(self.counted + 1);
-        let step = self.counted;
-        self.pending.entry(step).or_default().extend(found.metrics);
-        self.added = true;
-        self.tell_pending(false);
-    }
-
-    /// Reports metrics that are complete: those of all steps but the newest, or `all`.
-    fn tell_pending(&mut self, all: bool) {
-        while let Some(entry) = self.pending.first_entry().map(|entry| *entry.key()) {
-            if !all && self.pending.len() == 1 {
-                return;
-            }
-            if let Some(metrics) = self.pending.remove(&entry)
-                && let Some(message) = self.tale.report(entry, None, &metrics)
-            {
-                self.say_to_agent(message);
-            }
-        }
-    }
-
-    fn look(&mut self) {
-        self.next_look = Instant::now() + LOOK_EVERY;
-        self.family.reap_ended();
-        if self.since.elapsed() >= STARTED_AFTER {
-            self.queue.extend(self.tale.start(None));
-        }
-        if !std::mem::take(&mut self.added) {
-            self.tell_pending(true);
-        }
-        self.look_at_events();
-    }
-
-    fn look_at_events(&mut self) {
-        if let Some(mut events) = self.events.take() {
-            self.looking = Some(tokio::task::spawn_blocking(move || {
-                let (found, warnings, more) = events.look();
-                (events, found, warnings, more)
-            }));
-        }
-    }
-
-    fn looked(&mut self, (events, found, warnings, more): Looked) {
-        self.events = Some(events);
-        self.added |= !found.is_empty();
-        self.take_in(found, warnings);
-        self.tell_pending(false);
-        if more {
-            self.look_at_events();
-        }
-    }
-
-    /// What stands in event files.
-    fn take_in(&mut self, found: ByStep, warnings: Vec<String>) {
-        for (step, metrics) in found {
-            self.pending.entry(step).or_default().extend(metrics);
-        }
-        warnings.into_iter().for_each(|warning| self.tale.warn(warning));
     }
 
     fn fail(&mut self, kind: FailureKind, message: String) {

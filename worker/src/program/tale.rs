@@ -7,6 +7,7 @@ use spotsweep_proto::{
     ids::{Epoch, MetricName},
     limits::{METRICS_PER_REPORT, METRICS_PER_TRIAL, STEPS_PER_TRIAL},
     line::{FailureKind, FromTrainer},
+    metric::Metrics,
 };
 use std::{
     collections::{BTreeMap, HashSet},
@@ -87,6 +88,18 @@ impl Tale {
     /// Of this rank of several, which is not the first.
     pub(crate) fn of_rank(self, other_rank: Option<u32>) -> Self {
         Self { other_rank, ..self }
+    }
+
+    /// Going on from a checkpoint: what was told before it counts on.
+    pub(crate) fn going_on(mut self, told_before: &Metrics) -> Self {
+        self.latest = told_before.iter().map(|(name, value)| (name.to_string(), (*value).into())).collect();
+        self
+    }
+
+    /// The last value of each metric.
+    pub(crate) fn so_far(&self) -> Metrics {
+        let finite = |(name, value): (&String, &Value)| Some((MetricName::new(name).ok()?, value.as_f64()?));
+        self.latest.iter().filter_map(finite).collect()
     }
 
     /// Whether only its end matters.

@@ -71,7 +71,7 @@ impl Ahead {
         };
         let (weights, state) = (moved(&files.weights)?, moved(&files.state)?);
         tracing::debug!(step = checkpoint.step, "the checkpoint was fetched ahead");
-        Some(CheckpointFiles { step: files.step, weights, state })
+        Some(CheckpointFiles { weights, state, ..files })
     }
 }
 
@@ -115,7 +115,7 @@ mod tests {
         let (weights, state) = (folder.join("weights"), folder.join("state"));
         std::fs::write(&weights, vec![1; bytes]).unwrap();
         std::fs::write(&state, vec![2; bytes]).unwrap();
-        let files = CheckpointFiles { step: 7, weights, state };
+        let files = CheckpointFiles::new(7, weights, state);
         CheckpointStore::open(url).unwrap().store(trial, &files, false).await.unwrap()
     }
 

@@ -11,7 +11,10 @@ use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
-use spotsweep_proto::line::{FailureKind, FromTrainer, ToTrainer};
+use spotsweep_proto::{
+    last_lines::with_last_lines,
+    line::{FailureKind, FromTrainer, ToTrainer},
+};
 use std::{
     io,
     os::unix::process::ExitStatusExt as _,
@@ -205,14 +208,7 @@ impl Death {
 
     /// A text for a failure report: what went wrong, how the trainer ended, its last words.
     pub(crate) fn text(&self, before: &str) -> String {
-        let mut text = before.to_owned();
-        if before.is_empty() {
-            text = self.describe();
-        }
-        if !self.words.is_empty() {
-            text += "; its last lines were:\n";
-            text += &self.words;
-        }
-        failure_text(&text)
+        let happened = if before.is_empty() { self.describe() } else { before.to_owned() };
+        failure_text(&with_last_lines(&happened, &self.words))
     }
 }

@@ -202,7 +202,7 @@ mod tests {
 
     fn checkpoint(folder: &std::path::Path, step: u64) -> CheckpointFiles {
         let file = |name: &str| folder.join(format!("{step}-{name}"));
-        let files = CheckpointFiles { step, weights: file("weights"), state: file("state") };
+        let files = CheckpointFiles::new(step, file("weights"), file("state"));
         std::fs::write(&files.weights, format!("{step:1000}")).unwrap();
         std::fs::write(&files.state, format!("{step:500}")).unwrap();
         files

@@ -353,8 +353,7 @@ mod tests {
     #[test]
     fn a_checkpoint_that_was_written_beside_training_may_lie_behind_the_reports() {
         let checkpoint = |step| {
-            let files =
-                CheckpointFiles { step, weights: "/scratch/1/w".into(), state: "/scratch/1/s".into() };
+            let files = CheckpointFiles::new(step, "/scratch/1/w", "/scratch/1/s");
             FromTrainer::Checkpoint { epoch: EPOCH, files, last: false, held_up_s: None }
         };
         let mut watch = watch();
@@ -435,7 +434,7 @@ mod tests {
         let mut watch = watch();
         started(&mut watch);
         let mut checkpoint = |path: &str| {
-            let files = CheckpointFiles { step: 12, weights: path.into(), state: "/scratch/1/state".into() };
+            let files = CheckpointFiles::new(12, path, "/scratch/1/state");
             watch.hear(FromTrainer::Checkpoint { epoch: EPOCH, files, last: false, held_up_s: None })
         };
         for path in ["/etc/passwd", "relative", "/scratch/1", "/scratch/1/../2/w", "/scratch/11/w"] {
@@ -505,8 +504,7 @@ mod tests {
 
     #[test]
     fn nothing_of_a_job_comes_before_its_start_and_ready_never_in_it() {
-        let files =
-            || CheckpointFiles { step: 12, weights: "/scratch/1/w".into(), state: "/scratch/1/s".into() };
+        let files = || CheckpointFiles::new(12, "/scratch/1/w", "/scratch/1/s");
         let done = || FromTrainer::Done {
             epoch: EPOCH,
             step: 12,

@@ -62,14 +62,14 @@ pub fn unreadable_words(step: u64, next_step: u64, why: Option<&str>) -> String 
 fn failure_words(kind: FailureKind) -> &'static str {
     match kind {
         FailureKind::Diverged => "failed: the loss became NaN or infinite",
-        FailureKind::Config => "failed: the trainer refused the configuration",
+        FailureKind::Config => "failed: it cannot run as configured",
         FailureKind::Data => "failed: the data set is missing or damaged on the worker",
         FailureKind::Checkpoint => "failed: the checkpoint to resume from could not be read",
         FailureKind::OutOfMemory => "failed: out of memory",
         FailureKind::Storage => "failed: storage error on the worker",
-        FailureKind::Crashed => "failed: the trainer crashed",
+        FailureKind::Crashed => "failed: the training process crashed",
         FailureKind::Protocol => "failed: the trainer broke the line protocol",
-        FailureKind::Internal => "failed: internal error of the trainer",
+        FailureKind::Internal => "failed: internal error of the training process",
     }
 }
 

@@ -13,7 +13,7 @@ pub(super) mod progress;
 use super::{
     code,
     error::{CliError, Ending, Outcome},
-    host::{self, Host},
+    host::{self, FREE_PORT, Host},
     http::HttpArgs,
     interrupts::Interrupts,
     local, ls, modules, out, results,
@@ -30,10 +30,10 @@ use folder::Claim;
 use progress::Progress;
 use spotsweep_wire::v1::{SweepSummary, WatchResponse};
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
+
 const EXAMPLES: &str = "Examples:
   spotsweep run sweep.yaml
   spotsweep run sweep.yaml --workers 2 --device cpu
@@ -46,8 +46,6 @@ While it runs, `spotsweep watch --dir DIR` and the other commands answer from an
 
 Exit status: 0 if all trials completed, 10 if some failed or diverged, 11 if the sweep was cancelled, 130 after Ctrl-C.";
 
-/// Whichever port is free, on loopback.
-const FREE_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// Time between two looks at the whole sweep.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Wait before events are asked for again after their stream broke.

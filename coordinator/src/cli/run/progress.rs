@@ -3,7 +3,7 @@
 //! Pure: fed with what the coordinator tells and with the time. Must not print.
 
 use crate::cli::{ls, text, trial};
-use spotsweep_proto::metric::TIMING_METRICS;
+use spotsweep_proto::{last_lines::on_one_line, metric::TIMING_METRICS};
 use spotsweep_wire::v1::{Point, SweepSummary, Trial, WatchResponse, watch_response::What};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -97,7 +97,7 @@ impl Progress {
             let why = if one.failure.is_empty() {
                 String::new()
             } else {
-                format!(": {}", text::harmless(&one.failure))
+                format!(": {}", text::harmless(&on_one_line(&one.failure)))
             };
             return failed.then(|| format!("{} {} at step {}{why}", one.trial, one.state, one.steps));
         }

@@ -13,6 +13,7 @@ use crate::{
     driver::machine_time_us,
     error::{Code, Problem},
 };
+use spotsweep_proto::last_lines::on_one_line;
 use spotsweep_wire::v1::{WatchResponse, watch_response::What};
 use std::time::Duration;
 use tokio::{
@@ -179,7 +180,11 @@ fn happened(event: WatchResponse) -> Option<Happened> {
             Some(Happened { at_us: notice.at_us, about: notice.trial, text: notice.text })
         }
         What::Trial(one) => {
-            let why = if one.failure.is_empty() { String::new() } else { format!(": {}", one.failure) };
+            let why = if one.failure.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", on_one_line(&one.failure))
+            };
             let place = if one.worker.is_empty() { String::new() } else { format!(" on {}", one.worker) };
             let text = format!("{} at step {}{place}{why}", one.state, one.steps);
             Some(Happened { at_us: machine_time_us(), about: one.trial, text })

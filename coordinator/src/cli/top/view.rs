@@ -20,6 +20,7 @@ use ratatui::{
     layout::Rect,
     style::{Color, Modifier, Style},
 };
+use spotsweep_proto::last_lines::on_one_line;
 use spotsweep_wire::v1::{SweepSummary, Trial};
 use unicode_width::UnicodeWidthStr as _;
 
@@ -236,7 +237,7 @@ fn whole_trial(model: &Model, area: Rect, paint: &mut Painter<'_>) {
     let plain = Style::new();
     fact("trial", &one.trial, bold(), paint);
     fact("state", &one.state, style(trial::state_style(&one.state)), paint);
-    fact("failure", &one.failure, Style::new().fg(Color::Red), paint);
+    fact("failure", &on_one_line(&one.failure), Style::new().fg(Color::Red), paint);
     let attempts = match one.failures {
         0 => text::count(one.attempts.into(), "attempt"),
         failures => format!("{}, {failures} failed", text::count(one.attempts.into(), "attempt")),

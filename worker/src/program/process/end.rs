@@ -3,7 +3,10 @@
 use super::{super::kin, Program, Told};
 use crate::attempt::Failure;
 use serde_json::Value;
-use spotsweep_proto::line::{FailureKind, FromTrainer};
+use spotsweep_proto::{
+    last_lines::with_last_lines,
+    line::{FailureKind, FromTrainer},
+};
 use std::process::ExitStatus;
 
 impl Program {
@@ -105,11 +108,6 @@ impl Program {
     }
 
     fn with_last_lines(&self, message: &str) -> String {
-        let lines = self.output.last_lines();
-        if lines.is_empty() {
-            message.to_owned()
-        } else {
-            format!("{message}; its last lines were:\n{lines}")
-        }
+        with_last_lines(message, &self.output.last_lines())
     }
 }

@@ -33,7 +33,7 @@ fn message() -> impl Strategy<Value = FromTrainer> {
             FromTrainer::Report { epoch, step, data_epoch, metrics }
         }),
         (epoch(), step(), path(), path(), any::<bool>()).prop_map(|(epoch, step, weights, state, last)| {
-            let files = CheckpointFiles { step, weights, state };
+            let files = CheckpointFiles::new(step, weights, state);
             FromTrainer::Checkpoint { epoch, files, last, held_up_s: None }
         }),
         (epoch(), step(), metrics()).prop_map(|(epoch, step, metrics)| {

@@ -92,7 +92,7 @@ fn write(snapshot: &Snapshot, weights: PathBuf, state: PathBuf) -> Result<Checkp
             .and_then(|()| File::open(path)?.sync_all())
             .map_err(|source| storage(path, source))?;
     }
-    Ok(CheckpointFiles { step: snapshot.meta.step, weights, state })
+    Ok(CheckpointFiles::new(snapshot.meta.step, weights, state))
 }
 
 fn into_io(error: SafeTensorError) -> io::Error {
