@@ -75,7 +75,10 @@ advisories: ## known vulnerabilities of the dependencies
 test-python:
 	@$(PYTHON) -m unittest discover -s .ci
 	@$(PYTHON) -m unittest discover -s deploy/libtorch/tests
-	@$(PYTHON) -m unittest discover -s worker/python/tests -t worker/python
+	@for python in $$($(PYTHON) .ci/pythons.py); do \
+		echo "the Python package under $$($$python --version)"; \
+		$$python -m unittest discover -s worker/python/tests -t worker/python; \
+	done
 
 # The programs first: the end-to-end tests run them, and the tests of training read Fashion-MNIST.
 .PHONY: test-rust
