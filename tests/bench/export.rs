@@ -1,4 +1,5 @@
-//! Points a second that leave as Parquet: from a folder at rest, through `spotsweep export`, to a durable file.
+//! Points a second that leave and come back: from a folder at rest, through `spotsweep export`, to a durable file, and from an
+//! export as JSON, through `spotsweep import`, into the journal of a new folder.
 
 use crate::{
     Scale,
@@ -40,14 +41,33 @@ pub(crate) fn points_per_second(
         }
         figures.add(format!("points/s exported as {kind}"), points / fastest, "/s", target);
     }
+    figures.add("points/s imported from json", points / import(&service.dir())?, "/s", None);
     Ok(())
 }
 
 /// Seconds of one export.
 fn export(dir: &Path, kind: &str) -> anyhow::Result<f64> {
     let folder = tempfile::tempdir_in(binaries::folder())?;
+    export_to(&folder.path().join("out"), dir, kind)
+}
+
+fn export_to(to: &Path, dir: &Path, kind: &str) -> anyhow::Result<f64> {
     let mut command = Command::new(binaries::spotsweep());
-    command.args(["export", "--as", kind, "--dir"]).arg(dir).arg("--to").arg(folder.path().join("out"));
+    command.args(["export", "--as", kind, "--dir"]).arg(dir).arg("--to").arg(to);
+    seconds_of(&mut command)
+}
+
+/// Seconds of one way back, of an export that is made first.
+fn import(dir: &Path) -> anyhow::Result<f64> {
+    let folder = tempfile::tempdir_in(binaries::folder())?;
+    let export = folder.path().join("export");
+    export_to(&export, dir, "json")?;
+    let mut command = Command::new(binaries::spotsweep());
+    command.arg("import").arg(export).arg("--dir").arg(folder.path().join("there"));
+    seconds_of(&mut command)
+}
+
+fn seconds_of(command: &mut Command) -> anyhow::Result<f64> {
     let start = Instant::now();
     let output = command.output()?;
     let seconds = start.elapsed().as_secs_f64();

@@ -1,6 +1,9 @@
 //! The agent's one task: carries messages between the coordinator, the session and the trainers, and leaves
 //! properly. All decisions are the session's.
 
+mod error;
+mod leaving;
+
 use crate::{
     gang::GangWord,
     hello::hello,
@@ -8,14 +11,16 @@ use crate::{
     machine::Machine,
     reports::Due,
     session::{Command, Outgoing, Session},
-    trainer::{Trainer, TrainerError, Trainers},
+    trainer::{Trainer, Trainers},
     warned::Warned,
     wire::{self, FromCoordinator},
 };
+pub use error::AgentError;
 use futures::future::join_all;
+use leaving::Leaving;
 use spotsweep_proto::{
     ids::{Incarnation, WorkerName},
-    notice::{Notice, NoticeKind, NoticeSource},
+    notice::Notice,
 };
 use spotsweep_wire::v1;
 use std::{
@@ -36,14 +41,6 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const BUDGET: usize = 1024;
 /// Turns after which other tasks of the process have theirs.
 const TURNS: usize = 64;
-/// How long the coordinator may take to end its half of the stream after the goodbye.
-const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
-/// How long the goodbye may wait for what attempts printed, once all else is handed over.
-const LOGS_LIMIT: Duration = Duration::from_secs(1);
-/// Of the time for leaving, so much is for handing over what the jobs left: they have to be done before.
-const HANDOVER: Duration = Duration::from_secs(2);
-/// Where there is little time, no more than one part in so many.
-const HANDOVER_SHARE: u32 = 4;
 
 /// What an agent needs to know.
 #[derive(Debug, Clone)]
@@ -63,50 +60,6 @@ pub struct Drain {
     pub grace: Duration,
     /// Whether the coordinator is likely gone too: then the agent leaves as soon as it has no connection.
     pub orphaned: bool,
-}
-
-/// Why an agent ended other than by being told.
-#[derive(Debug, thiserror::Error)]
-pub enum AgentError {
-    /// The URL is none.
-    #[error("{url:?} is not the URL of a coordinator\nhint: write it like http://127.0.0.1:7077")]
-    Url {
-        /// What was given.
-        url: String,
-        /// Why it is none.
-        #[source]
-        source: tonic::transport::Error,
-    },
-    /// There is nothing to train with.
-    #[error(transparent)]
-    Trainer(#[from] TrainerError),
-    /// The coordinator does not want this agent.
-    #[error("the coordinator rejected this agent: {message} ({code}){}", hint_line(.hint))]
-    Rejected {
-        /// Its code for the reason.
-        code: String,
-        /// The reason.
-        message: String,
-        /// What to do.
-        hint: String,
-    },
-    /// The system has no source of randomness.
-    #[error("the system gives no random numbers: {0}")]
-    Random(String),
-    /// Reports that waited on disk cannot be read.
-    #[error(
-        "reports that waited on disk for the coordinator cannot be read any more\nhint: its trials go on elsewhere from their checkpoints; look after the disk of --dir"
-    )]
-    Reports,
-    /// The time for leaving was up before everything was handed over.
-    #[error(
-        "the grace time was up before the coordinator had taken everything over\nhint: its leases will expire by themselves; a longer --grace-s leaves more time"
-    )]
-    GraceOver,
-}
-
-fn hint_line(hint: &str) -> String {
-    if hint.is_empty() { String::new() } else { format!("\nhint: {hint}") }
 }
 
 /// An agent.
@@ -177,17 +130,6 @@ fn incarnation() -> Result<Incarnation, AgentError> {
     Ok(Incarnation(u128::from_be_bytes(bytes)))
 }
 
-/// How far leaving has come.
-struct Leaving {
-    deadline: Instant,
-    /// As [`Drain::orphaned`].
-    orphaned: bool,
-    /// The goodbye is said; the stream shall end by then.
-    goodbye: Option<Instant>,
-    /// All is handed over but what attempts printed, for which the goodbye waits no longer than until then.
-    logs_until: Option<Instant>,
-}
-
 struct Running {
     session: Session,
     trainers: Vec<Box<dyn Trainer>>,
@@ -243,33 +185,6 @@ impl Running {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
-    }
-
-    fn told(&mut self, Drain { grace, orphaned }: Drain, now: Instant) {
-        if !orphaned {
-            let in_s = Some(grace.as_secs_f64());
-            self.warned.note(Notice::new(NoticeSource::Signal, NoticeKind::Terminate, in_s));
-        }
-        self.leave(grace, orphaned, now);
-    }
-
-    /// Begins to leave, or goes on in less time.
-    fn leave(&mut self, grace: Duration, orphaned: bool, now: Instant) {
-        let deadline = now + grace;
-        match &mut self.leaving {
-            Some(leaving) => {
-                leaving.orphaned |= orphaned;
-                if deadline >= leaving.deadline {
-                    return;
-                }
-                leaving.deadline = deadline;
-            }
-            None => self.leaving = Some(Leaving { deadline, orphaned, goodbye: None, logs_until: None }),
-        }
-        tracing::info!(grace_s = grace.as_secs_f64(), "leaving: stopping jobs with a checkpoint");
-        let handover = HANDOVER.min(grace / HANDOVER_SHARE);
-        self.session.drain(deadline - handover, now);
-        self.obey();
     }
 
     fn obey(&mut self) {
@@ -448,39 +363,6 @@ impl Running {
         let Some(batch) = self.session.attempt_logs().next_batch(now, hurry) else { return false };
         self.link.send(v1::from_worker::Message::Logs(batch));
         true
-    }
-
-    /// Whether the agent has left, and how.
-    fn left(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<Outcome> {
-        let leaving = self.leaving.as_mut()?;
-        let empty = self.session.is_empty();
-        if let Some(until) = leaving.goodbye {
-            let over = !self.welcomed || now >= until;
-            return over.then_some(if empty { Ok(()) } else { Err(AgentError::GraceOver) });
-        }
-        if !self.welcomed && (empty || leaving.orphaned) {
-            return Some(Ok(()));
-        }
-        let over = now >= leaving.deadline;
-        // What its attempts printed last comes along, unless that takes long.
-        if empty && !over && self.welcomed && self.session.attempt_logs().waits() {
-            let until = *leaving.logs_until.get_or_insert(now + LOGS_LIMIT);
-            if now < until {
-                while self.poll_attempt_logs(cx, now, true) {}
-                if self.session.attempt_logs().waits() {
-                    return None;
-                }
-            }
-        }
-        let leaving = self.leaving.as_mut()?;
-        if (empty || over) && self.welcomed && self.link.poll_ready(cx).is_ready() {
-            self.link.send(v1::from_worker::Message::Goodbye(v1::Goodbye {}));
-            self.link.finish();
-            leaving.goodbye = Some(now + GOODBYE_LIMIT);
-            cx.waker().wake_by_ref();
-            return None;
-        }
-        over.then_some(Err(AgentError::GraceOver))
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {

@@ -281,6 +281,16 @@ impl CheckpointStore {
         Ok(self.objects.head(&self.key_at(place)).await?.size)
     }
 
+    /// As [`Self::fetch_from`], into a file that is there whole or not at all, whoever else fetches it and whatever breaks off.
+    pub(crate) async fn keep_from(&self, place: &str, part: Part, path: &Path) -> Result<(), StoreError> {
+        let failed = |source| StoreError::File { path: path.to_owned(), source };
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let partly = tempfile::Builder::new().prefix("part-").tempfile_in(folder).map_err(failed)?;
+        self.fetch_from(place, part, partly.path()).await?;
+        partly.persist(path).map_err(|error| failed(error.error))?;
+        Ok(())
+    }
+
     /// Fetches what lies at `place` below the root of the store, and verifies every byte.
     pub(crate) async fn fetch_from(&self, place: &str, part: Part, path: &Path) -> Result<(), StoreError> {
         let failed = |source| StoreError::File { path: path.to_owned(), source };

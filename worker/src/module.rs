@@ -18,13 +18,9 @@ use spotsweep_proto::{
     program::Code,
 };
 use std::{
-    fs::{self, File},
+    fs::File,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
 };
-
-/// Modules that are fetched at the same time have names of their own.
-static FETCHES: AtomicU64 = AtomicU64::new(0);
 
 /// The module of a job, if that is its model: a parameter `model` overrides the sweep's.
 pub(crate) fn of_job(train: &Value, params: &Map<String, Value>) -> Option<ModuleRef> {
@@ -68,16 +64,7 @@ async fn fetch(store: &CheckpointStore, digest: Digest, path: &Path) -> Result<(
     if bytes > MODULE_BYTES {
         return Err(StoreError::ObjectSize { digest, bytes });
     }
-    let number = FETCHES.fetch_add(1, Ordering::Relaxed);
-    let partly = path.with_extension(format!("part-{number}"));
-    let fetched = store.fetch_from(&place, Part { digest, bytes }, &partly).await;
-    let failed = |source| StoreError::File { path: path.to_owned(), source };
-    let kept = fetched.and_then(|()| fs::rename(&partly, path).map_err(failed));
-    if kept.is_err() {
-        // Whatever came of it; the agent's folder goes with the agent.
-        let _removed = fs::remove_file(&partly);
-    }
-    kept
+    store.keep_from(&place, Part { digest, bytes }, path).await
 }
 
 /// The digest of a file, if it is there and can be read.
@@ -91,6 +78,7 @@ fn digest_of(path: &Path) -> Option<Digest> {
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::fs;
 
     #[test]
     fn the_module_of_a_job_is_its_parameters_or_else_its_sweeps() {

@@ -1,13 +1,14 @@
 //! The course of one job, from `run` to its end: listens to the trainer, has checkpoints stored, obeys the agent,
 //! and notices a trainer that hangs, dies or babbles.
 
+mod ending;
+mod ganged;
+
 use super::{
     HowToStop, TrainerEvent,
     carrier::Carrier,
-    child::Death,
     process::{ProcessSettings, RunnerCommand},
     rank::Gang,
-    stderr::failure_text,
     supply::Supply,
     uploads::{NotStored, Uploads},
     watch::{Said, Watch},
@@ -16,12 +17,9 @@ use crate::{
     attempt::{CheckpointRef, Failure, LeaseKey, ReportBody},
     checkpoints::CheckpointStore,
     data::cache::CacheError,
-    errors::describe,
-    gang::{GangNews, GangPlace},
     interval::Interval,
 };
 use spotsweep_proto::{
-    gang::StoreValue,
     ids::TrialId,
     line::{FailureKind, FromTrainer, ToTrainer},
 };
@@ -140,26 +138,6 @@ impl Course {
     /// It has `grace` to stop, and may say nothing for `silence`.
     pub(crate) fn patient(self, grace: Duration, silence: Duration) -> Self {
         Self { grace, silence, ..self }
-    }
-
-    /// The trainer is a rank of a gang, and was told of its make-up; `supply` fetches its data.
-    pub(crate) fn in_gang(mut self, gang: Option<Gang>, supply: Option<Supply>) -> Self {
-        (self.gang, self.supply) = (gang, supply);
-        if let Some(gang) = &self.gang {
-            self.watch.told_of(gang.generation());
-            self.supply.iter_mut().for_each(|supply| supply.want(gang.place()));
-        }
-        self
-    }
-
-    /// What is carried out is a program, as one of several ranks.
-    pub(crate) fn with_gang_of_programs(self, gang: Gang) -> Self {
-        Self { name: Some(gang.name()), ..self.in_gang(Some(gang), None) }
-    }
-
-    /// Whether it is done and the ranks beside it may not be.
-    fn awaits_others(&self) -> bool {
-        self.name.is_some() && self.gang.as_ref().is_some_and(Gang::is_first_of_several)
     }
 
     /// Follows the job to its end; gives the trainer back if it lives.
@@ -356,57 +334,6 @@ impl Course {
         None
     }
 
-    /// The rank says how a make-up stands.
-    fn news(&mut self, news: GangNews) -> GangNews {
-        let GangNews { generation, step, over, broken, ready, shard_us } = news;
-        if let Some(gang) = self.gang.as_mut().filter(|_| broken.is_some()) {
-            gang.broke(generation);
-        }
-        let over = over.map(|text| failure_text(&text));
-        tracing::info!(lease = %self.lease, %generation, step, over, broken, "news of the gang");
-        GangNews { generation, step, over, broken: broken.map(|text| failure_text(&text)), ready, shard_us }
-    }
-
-    /// Tells the trainer of a new make-up of its gang.
-    async fn regang<C: Carrier>(&mut self, process: Option<&mut C>, place: GangPlace) {
-        let Some(roster) = self.gang.as_mut().and_then(|gang| gang.change(place)) else { return };
-        self.watch.told_of(roster.generation);
-        if let (Some(supply), Some(gang)) = (&mut self.supply, &self.gang) {
-            supply.want(gang.place());
-        }
-        // Its silence counts from now on.
-        self.heard = Instant::now();
-        self.tell(process, &ToTrainer::Gang { epoch: self.lease.epoch, roster }).await;
-    }
-
-    /// Tells the trainer that the pieces of shards are there; if they cannot be had the job ends, without another checkpoint:
-    /// what its peers have is as good.
-    async fn supplied<C: Carrier>(
-        &mut self,
-        process: Option<&mut C>,
-        outcome: Result<Range<u32>, CacheError>,
-    ) {
-        let epoch = self.lease.epoch;
-        // Its silence counts from now on.
-        self.heard = Instant::now();
-        match outcome {
-            Ok(shards) => self.tell(process, &ToTrainer::Data { epoch, shards }).await,
-            // It ends already, for another reason.
-            Err(_) if self.stop.is_some() => {}
-            Err(error) => {
-                self.unsupplied = Some(Failure { kind: error.kind(), message: describe(&error) });
-                self.stop = Some((HowToStop::Checkpoint, Instant::now() + self.grace));
-                self.tell(process, &ToTrainer::Stop { epoch, checkpoint: false }).await;
-            }
-        }
-    }
-
-    /// Gives the trainer the answer to its question.
-    async fn answer<C: Carrier>(&mut self, process: Option<&mut C>, id: u64, value: Option<StoreValue>) {
-        self.watch.answered(id);
-        self.tell(process, &ToTrainer::StoreReply { epoch: self.lease.epoch, id, value }).await;
-    }
-
     /// Asks for a checkpoint behind the current step.
     async fn ask<C: Carrier>(&mut self, process: Option<&mut C>) {
         self.interval.iter_mut().for_each(|interval| interval.ask(Instant::now()));
@@ -421,46 +348,6 @@ impl Course {
         {
             // It is dead or stuck: the end of its output or the deadline tells.
             tracing::debug!(lease = %self.lease, %error, "the trainer does not listen");
-        }
-    }
-
-    async fn babbled<C: Carrier>(&mut self, process: Option<C>, what: &str) {
-        if let Some(process) = process {
-            let death = process.end(true).await;
-            let text = death.text(&format!("the trainer broke the line protocol and was killed: {what}"));
-            let ending = Some(self.failure(FailureKind::Protocol, &text));
-            self.closing = Some(Closing { ending, healthy: false });
-        }
-    }
-
-    async fn late<C: Carrier>(&mut self, process: Option<C>) {
-        let Some(process) = process else { return };
-        let death = process.end(true).await;
-        let ending = match self.stop {
-            None => {
-                let before = format!(
-                    "the trainer hung and was killed: it said nothing for {} s",
-                    self.silence.as_secs_f64()
-                );
-                Some(self.failure(FailureKind::Crashed, &death.text(&before)))
-            }
-            Some((how, _)) => {
-                tracing::warn!(lease = %self.lease, "the trainer did not stop in time and was killed");
-                self.released(how)
-            }
-        };
-        self.closing = Some(Closing { ending, healthy: false });
-    }
-
-    /// The trainer is done and its newest checkpoint is not: the attempt ends with the newest that is stored.
-    fn out_of_time(&mut self) {
-        self.uploads.abandon();
-        tracing::warn!(lease = %self.lease, step = self.watch.step(), "the newest checkpoint is not stored in time: handing back with the one before");
-        let released = self.released(HowToStop::Checkpoint);
-        if let Some(closing) = &mut self.closing
-            && matches!(closing.ending, Some(ReportBody::Finished { .. }))
-        {
-            closing.ending = released;
         }
     }
 
@@ -513,69 +400,5 @@ impl Course {
             return;
         }
         self.tell(process, &ToTrainer::Stop { epoch: self.lease.epoch, checkpoint }).await;
-    }
-
-    /// The trainer died before the job could begin.
-    pub(crate) fn died(mut self, death: Death, before: &str) -> End {
-        let ending = self.death(&death, before);
-        self.close(Closing { ending, healthy: false })
-    }
-
-    /// The ending that follows from the trainer's death by itself.
-    fn death(&mut self, death: &Death, before: &str) -> Ending {
-        if let Some((how, _)) = self.stop {
-            return self.released(how);
-        }
-        if death.is_interruption() {
-            return self.released(HowToStop::Checkpoint);
-        }
-        Some(self.failure(death.kind(), &death.text(before)))
-    }
-
-    fn released(&self, how: HowToStop) -> Ending {
-        match how {
-            HowToStop::Checkpoint | HowToStop::CheckpointBy(_) => {
-                Some(ReportBody::Released { step: self.watch.step(), seconds: self.seconds() })
-            }
-            HowToStop::Discard => None,
-        }
-    }
-
-    /// Everything is stored that can be.
-    fn close(&mut self, closing: Closing) -> End {
-        let Closing { mut ending, healthy } = closing;
-        if let Some(lost) = self.lost.take()
-            && matches!(ending, Some(ReportBody::Finished { .. }))
-        {
-            ending = Some(self.failure(lost.kind, &lost.message));
-        }
-        if let Some(Failure { kind, message }) = self.unsupplied.take()
-            && matches!(ending, Some(ReportBody::Released { .. }))
-        {
-            ending = Some(self.failure(kind, &message));
-        }
-        if matches!(self.stop, Some((HowToStop::Discard, _))) {
-            ending = None;
-        }
-        if self.watch.ignored_values() > 0 {
-            let values = self.watch.ignored_values();
-            tracing::warn!(lease = %self.lease, values, "metrics without a finite value were left out");
-        }
-        let started = self.started.is_some();
-        if healthy { End::Healthy(ending) } else { End::Broken { ending, started } }
-    }
-
-    fn failure(&self, kind: FailureKind, message: &str) -> ReportBody {
-        let message = match &self.name {
-            Some(name) => failure_text(&format!("{name}: {message}")),
-            None => failure_text(message),
-        };
-        tracing::warn!(lease = %self.lease, ?kind, %message, "the attempt failed");
-        ReportBody::Failed { step: self.watch.step(), kind, message, seconds: self.seconds() }
-    }
-
-    /// Seconds that the job trained so far.
-    fn seconds(&self) -> f64 {
-        self.started.map_or(0.0, |started| started.elapsed().as_secs_f64())
     }
 }

@@ -1,42 +1,35 @@
 //! The life of one device's trainer process: started, given one job after the other, started again when it is
 //! gone. What happens during a job is [`super::course`]'s.
 
+mod preparing;
+mod programs;
+mod unbegun;
+
 use super::{
-    FoundDevice, HowToStop, TrainerError, TrainerEvent,
+    FoundDevice, TrainerError, TrainerEvent,
     ahead::Ahead,
     carrier::Carrier as _,
     child::Process,
     course::{Course, End},
     process::{GangSettings, ProcessSettings, RunnerCommand},
     rank::Gang,
-    retries::{GivenUp, with_retries},
     stderr::failure_text,
-    supply::Supply,
 };
 use crate::{
-    attempt::{Attempt, CheckpointRef, Failure, LeaseKey, ReportBody, TrialRef},
+    attempt::{Attempt, Failure, LeaseKey, ReportBody, TrialRef},
     backoff::Backoff,
-    checkpoints::{CheckpointStore, StoreError},
-    data::{
-        Data,
-        cache::{CacheError, Shards, View},
-    },
-    errors::describe,
+    checkpoints::CheckpointStore,
     gang::{GangNews, GangPlace},
-    interval::{self, Interval},
-    module,
-    program::{
-        self, Guard,
-        rank::{self, Meeting},
-    },
+    interval::Interval,
+    program::Guard,
     scratch::Scratch,
 };
+use preparing::{Prepared, opened, prepare};
 use spotsweep_proto::{
     catalogue::OwnCatalogue,
-    digest::Digest,
-    ids::{DeviceName, TrialId},
+    ids::DeviceName,
     limits::DEVICES_PER_WORKER,
-    line::{CheckpointFiles, FailureKind, FromTrainer, Job, PROTOCOL_VERSION, ToTrainer},
+    line::{FailureKind, FromTrainer, PROTOCOL_VERSION, ToTrainer},
 };
 use std::{
     path::{Path, PathBuf},
@@ -47,6 +40,7 @@ use tokio::{
     sync::mpsc,
     time::{sleep, timeout},
 };
+use unbegun::{stopped, stopped_before_ranked, unbegun};
 
 /// A trainer must be ready this soon: loading libtorch and CUDA from a cold disk takes tens of seconds.
 const READY_LIMIT: Duration = Duration::from_secs(120);
@@ -102,18 +96,6 @@ pub(crate) async fn start(
             Err(not_ready(process.end(true).await.text(&late)))
         }
     }
-}
-
-/// A job that can begin.
-struct Prepared {
-    job: Box<Job>,
-    store: Arc<CheckpointStore>,
-    /// What to add should the trainer miss the data.
-    data_hint: Option<String>,
-    /// Added data, kept on this machine as long as the job runs.
-    view: Option<View>,
-    /// Fetches what the job's rank needs of it.
-    supply: Option<Supply>,
 }
 
 pub(crate) struct Runner {
@@ -344,121 +326,12 @@ impl Runner {
         stopped.map(|how| unbegun(how, first_step))
     }
 
-    /// Carries out an attempt by starting its program.
-    async fn carry_out_program(&mut self, attempt: &Attempt, folder: &Path) -> End {
-        let (lease, first_step) = (attempt.lease, attempt.first_step());
-        let (Some(section), Some(scratch)) = (&attempt.sweep.program, self.scratch.clone()) else {
-            return End::Closed;
-        };
-        if let Err(error) = self.keep_guard(&scratch) {
-            let message = format!("the guard over programs does not start: {error}");
-            return End::Healthy(failed(first_step, FailureKind::Crashed, &message));
-        }
-        let store = opened(&mut self.store, &attempt.store_url);
-        let mut place = attempt.gang.clone();
-        let prepared = tokio::select! {
-            prepared = stored_state(attempt, store, &self.ahead, folder) => prepared,
-            how = stopped(&mut self.commands, lease, &mut place) => return unbegun(how, first_step),
-        };
-        let (store, resume) = match prepared {
-            Ok(prepared) => prepared,
-            Err(Failure { kind, message }) => return End::Healthy(failed(first_step, kind, &message)),
-        };
-        let settings = Arc::clone(&self.settings);
-        let job =
-            program::Job { attempt, section, folder, scratch: &scratch, store, resume, settings: &settings };
-        let cannot = |Failure { kind, message }| End::Healthy(failed(first_step, kind, &message));
-        if let Err(failure) = job.prepare().await {
-            return cannot(failure);
-        }
-        if let Some(end) = self.wait_for_rank(lease, first_step, &mut place).await {
-            return end;
-        }
-        let rank = match place {
-            Some(place) => {
-                match rank::meet(lease, &place, &settings.gang, &mut self.commands, &self.events).await {
-                    Ok(Meeting::Met(rank)) => Some((rank, place)),
-                    Ok(Meeting::Stopped(how)) => return unbegun(how, first_step),
-                    Ok(Meeting::Missed) => {
-                        tracing::warn!(%lease, "nobody says where rank 0 listens: the trial goes back");
-                        return End::Healthy(Some(ReportBody::Released { step: first_step, seconds: 0.0 }));
-                    }
-                    Err(failure) => return cannot(failure),
-                }
-            }
-            None => None,
-        };
-        let listens = rank.as_ref().is_some_and(|(rank, _)| rank.is_first());
-        match job.run(rank, &mut self.commands, &self.events).await {
-            Ok(end) if listens => self.forgive_collision(lease, end),
-            Ok(end) => end,
-            Err(failure) => cannot(failure),
-        }
-    }
-
-    /// That somebody took rank 0's port between its agent's look and its own start is nobody's failure, a few times.
-    fn forgive_collision(&mut self, lease: LeaseKey, end: End) -> End {
-        let (End::Healthy(ending) | End::Broken { ending, started: _ }) = &end else { return end };
-        let Some(ReportBody::Failed { step, kind: _, message, seconds }) = ending else { return end };
-        let before = self.collisions.filter(|(trial, _)| *trial == lease.trial).map_or(0, |(_, count)| count);
-        if !rank::says_port_taken(message) || before >= rank::COLLISIONS {
-            return end;
-        }
-        tracing::warn!(%lease, message, "rank 0 found its port taken: the trial goes back");
-        self.collisions = Some((lease.trial, before + 1));
-        End::Healthy(Some(ReportBody::Released { step: *step, seconds: *seconds }))
-    }
-
-    fn keep_guard(&mut self, scratch: &Scratch) -> std::io::Result<()> {
-        if let Some(program) = &self.settings.guard
-            && !self.guard.as_mut().is_some_and(Guard::watches)
-        {
-            self.guard = Some(Guard::start(program, scratch.path())?);
-        }
-        Ok(())
-    }
-
     /// How the job's rank tells of make-ups, the first of which is `place`.
     async fn gang(&self, place: Option<&GangPlace>) -> Option<Gang> {
         let place = place?.clone();
         let GangSettings { address, timeout } = &self.settings.gang;
         Some(Gang::new(place, address.find().await, *timeout))
     }
-}
-
-/// The store at `url`; the one that was used last is kept open.
-fn opened(
-    kept: &mut Option<(Arc<str>, Arc<CheckpointStore>)>,
-    url: &Arc<str>,
-) -> Result<Arc<CheckpointStore>, StoreError> {
-    if let Some((_, store)) = kept.as_ref().filter(|(known, _)| known == url) {
-        return Ok(store.clone());
-    }
-    let store = Arc::new(CheckpointStore::open(url)?);
-    *kept = Some((url.clone(), store.clone()));
-    Ok(store)
-}
-
-/// Makes an added data set lie on this machine; for a rank of a gang only its manifest: which pieces it needs is known when it
-/// has its shards, and then fetched by what is given besides.
-async fn added(
-    manifest: Digest,
-    attempt: &Attempt,
-    store: Result<Arc<CheckpointStore>, StoreError>,
-    settings: &ProcessSettings,
-) -> Result<(View, Option<Supply>), CacheError> {
-    let data_url = &attempt.data_url;
-    if data_url.is_empty() {
-        return Err(CacheError::NoStore);
-    }
-    let store = store.map_err(CacheError::Store)?;
-    let cache = settings.data.cache().ok_or(CacheError::NoFolder)?;
-    let Some(place) = &attempt.gang else {
-        return Ok((cache.acquire(&store, manifest, None).await?, None));
-    };
-    let none = Shards { carried: Vec::new(), of: place.shares.shards() };
-    let view = cache.acquire(&store, manifest, Some(&none)).await?;
-    Ok((view, Some(Supply::new(Arc::clone(cache), store, manifest))))
 }
 
 /// Starts a trainer that has the device.
@@ -470,147 +343,6 @@ async fn start_for(settings: &ProcessSettings, device: &DeviceName) -> Result<Pr
     }
     let names: Vec<&str> = ready.devices.iter().map(|found| found.name.as_str()).collect();
     Err(TrainerError::NoDevice { wanted: device.to_string(), found: names.join(", ") })
-}
-
-/// The end of an attempt that was stopped before its trainer had it. `how` is `None` when the agent lets go.
-fn unbegun(how: Option<HowToStop>, first_step: u64) -> End {
-    match how {
-        Some(HowToStop::Checkpoint | HowToStop::CheckpointBy(_)) => {
-            End::Healthy(Some(ReportBody::Released { step: first_step, seconds: 0.0 }))
-        }
-        Some(HowToStop::Discard) => End::Healthy(None),
-        None => End::Closed,
-    }
-}
-
-/// Waits until the attempt shall stop, or leave its gang; `None` when the agent lets go. Meanwhile `place` becomes the
-/// newest that it is told of.
-async fn stopped(
-    commands: &mut mpsc::UnboundedReceiver<RunnerCommand>,
-    lease: LeaseKey,
-    place: &mut Option<GangPlace>,
-) -> Option<HowToStop> {
-    loop {
-        if let Some(how) = stopped_before_ranked(commands, lease, place).await {
-            return how;
-        }
-    }
-}
-
-/// Waits until the attempt gets a rank in its gang, which is `None`, or shall stop: `Some`, as [`stopped`] gives it.
-async fn stopped_before_ranked(
-    commands: &mut mpsc::UnboundedReceiver<RunnerCommand>,
-    lease: LeaseKey,
-    place: &mut Option<GangPlace>,
-) -> Option<Option<HowToStop>> {
-    loop {
-        let Some(command) = commands.recv().await else { return Some(None) };
-        match command {
-            RunnerCommand::Stop(meant, how) if meant == lease => return Some(Some(how)),
-            RunnerCommand::Regang(meant, newer) if meant == lease => {
-                if newer.rank.is_none() {
-                    return Some(Some(HowToStop::Checkpoint));
-                }
-                *place = Some(newer);
-                return None;
-            }
-            // Of an attempt before this one. A start cannot come: one attempt at a time.
-            RunnerCommand::Stop(..)
-            | RunnerCommand::Regang(..)
-            | RunnerCommand::Answer(..)
-            | RunnerCommand::Start(_) => {}
-        }
-    }
-}
-
-/// All that a job needs on this machine's disk.
-async fn prepare(
-    attempt: &Attempt,
-    store: Result<Arc<CheckpointStore>, StoreError>,
-    data_store: Result<Arc<CheckpointStore>, StoreError>,
-    scratch: Option<&Scratch>,
-    ahead: &Ahead,
-    settings: &ProcessSettings,
-    folder: &Path,
-) -> Result<Prepared, Failure> {
-    let params = serde_json::from_str(&attempt.params_json).map_err(|error| Failure {
-        kind: FailureKind::Internal,
-        message: format!("the coordinator sent parameters that are no JSON object: {error}"),
-    })?;
-    let (mut view, mut supply) = (None, None);
-    let (data_dir, data_hint) = match settings.data.find(&attempt.sweep.train, &params) {
-        Data::None => (None, None),
-        Data::Folder(folder) => (Some(folder), None),
-        Data::Added(manifest) => {
-            let added = added(manifest, attempt, data_store, settings).await;
-            let (added, rest) =
-                added.map_err(|error| Failure { kind: error.kind(), message: describe(&error) })?;
-            let folder = added.folder().to_owned();
-            (view, supply) = (Some(added), rest);
-            (Some(folder), None)
-        }
-        Data::Missing(hint) => (None, Some(hint)),
-    };
-    let trial = attempt.trial();
-    let (store, resume) = stored_state(attempt, store, ahead, folder).await?;
-    let module = match (module::of_job(&attempt.sweep.train, &params), scratch) {
-        (Some(module), Some(scratch)) => Some(module::have(&store, &module, scratch).await?),
-        _ => None,
-    };
-    let job = Job {
-        trial,
-        epoch: attempt.lease.epoch,
-        train: attempt.sweep.train.clone(),
-        params,
-        device: attempt.device.clone(),
-        data_dir,
-        module,
-        scratch_dir: folder.to_owned(),
-        checkpoint: interval::for_trainer(attempt.sweep.checkpoint),
-        resume,
-        // Told last of all, so that it is the newest make-up.
-        gang: None,
-    };
-    Ok(Prepared { job: Box::new(job), store, data_hint, view, supply })
-}
-
-/// The store, and the files of the checkpoint to resume from.
-async fn stored_state(
-    attempt: &Attempt,
-    store: Result<Arc<CheckpointStore>, StoreError>,
-    ahead: &Ahead,
-    folder: &Path,
-) -> Result<(Arc<CheckpointStore>, Option<CheckpointFiles>), Failure> {
-    let store = store.map_err(|error| Failure { kind: error.kind(), message: describe(&error) })?;
-    let resume = match &attempt.resume {
-        Some(checkpoint) => Some(match ahead.take(checkpoint, folder).await {
-            Some(files) => files,
-            None => fetch(&store, &attempt.trial(), checkpoint, folder).await?,
-        }),
-        None => None,
-    };
-    Ok((store, resume))
-}
-
-/// Fetches the checkpoint to resume from. An object that is found damaged twice is deleted: whoever trains up to that
-/// step again stores equal content under the same name, and must not take the damaged object for it.
-async fn fetch(
-    store: &CheckpointStore,
-    trial: &TrialId,
-    checkpoint: &CheckpointRef,
-    folder: &Path,
-) -> Result<CheckpointFiles, Failure> {
-    let what = format!("the checkpoint of step {}", checkpoint.step);
-    let fetched = with_retries(&what, || store.fetch(trial, checkpoint, folder)).await;
-    match fetched {
-        Ok(files) => Ok(files),
-        Err(GivenUp { kind, message, error }) => {
-            if let Some(damaged) = error.as_ref().and_then(StoreError::damaged_object) {
-                store.discard(&damaged).await;
-            }
-            Err(Failure { kind, message: format!("{what} could not be fetched: {message}") })
-        }
-    }
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the shape that `End` wants")]

@@ -53,7 +53,7 @@ export async function trialView(host, sweep, number_) {
       el("h1", {}, up, ` / ${number_} `, badge(trial.state)),
       el("p.muted", {}, `${grouped(trial.steps)}${left} steps · ${duration(trial.seconds)} of training · ${count(trial.attempts.length, "attempt")}, ${trial.interruptions} interrupted, ${trial.failures} failed`),
       orders(sweep, number_, trial.state, refresh));
-    fill(explain, el("ul.explain", {}, trial.explanation.map((line) => el("li", {}, name(line.trim(), 500)))));
+    fill(explain, el("ul.explain", {}, trial.explanation.map((line) => el("li", {}, name(line.trimEnd(), 500)))));
     fill(parameters, facts(Object.entries(trial.params).map(([key, value]) => [key, cell(key, value)])));
     const known = Object.entries(trial.metrics).map(([key, value]) => [key, number(value)]);
     fill(metrics, known.length ? facts(known) : el("p.muted", {}, "nothing reported yet"));
