@@ -158,8 +158,8 @@ fn a_running_sweep_is_followed_sorted_brushed_interrupted_and_cancelled_in_a_bro
     browser.script("const select = document.querySelector('#log select'); select.value = '1'; select.dispatchEvent(new Event('change'))");
     let first = "const text = document.querySelector('#log pre').textContent; return text.includes('attempt 1 begins') && !text.includes('finished')";
     browser.until("that of the attempt on the machine that is gone, too", first);
-    pictures.take(&browser, "trial-light", (1280, 900), "light");
-    pictures.take(&browser, "trial-dark", (1280, 900), "dark");
+    pictures.take(&browser, "trial-light", (1280, 1130), "light");
+    pictures.take(&browser, "trial-dark", (1280, 1130), "dark");
 
     // Its weights, byte for byte.
     browser.click("[data-part=weights]");
