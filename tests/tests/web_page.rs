@@ -204,6 +204,24 @@ fn a_running_sweep_is_followed_sorted_brushed_interrupted_and_cancelled_in_a_bro
     browser.until("the list is back", "return document.querySelector('tr[data-sweep=page] .spark polyline, tr[data-sweep=page] .spark circle') !== null");
     pictures.take(&browser, "sweeps-light", (1280, 360), "light");
 
+    // Back from an export it is shown as what it is, and nothing can be done to it.
+    cluster.ask(&["cancel", "page"]);
+    wait::until("it has ended", || {
+        (ask(&cluster, &["show", "page"])[0]["state"] == json!("cancelled")).then_some(())
+    });
+    let export = cluster.path("export");
+    let export = export.to_str().expect("UTF-8");
+    cluster.ask(&["export", "page", "--as", "json", "--to", export]);
+    assert_eq!(cluster.ask(&["import", export, "--name", "back"]).trim(), "back");
+    browser.script("location.hash = '#/sweep/back'");
+    browser.until(
+        "it says that it was imported",
+        "return document.querySelector('.view')?.innerText.includes('read-only, without checkpoints')",
+    );
+    browser.until("its curves are drawn", "return document.querySelectorAll('canvas').length > 0");
+    assert_eq!(browser.script("return document.querySelectorAll('button[data-action]').length"), json!(0));
+    pictures.take(&browser, "imported", (1280, 700), "light");
+
     // A telephone's width needs no scrolling sideways.
     browser.look(420, 900, "light");
     for view in ["#/", "#/sweep/page", "#/sweep/page/0", "#/workers"] {
