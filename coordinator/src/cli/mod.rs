@@ -137,7 +137,7 @@ pub fn main() -> ExitCode {
 fn dispatch(command: Command) -> Outcome {
     match command {
         Command::Check(args) => wait(check::run(args)),
-        Command::Simulate(args) => simulate::run(&args),
+        Command::Simulate(args) => wait(simulate::run(args)),
         Command::Models(args) => wait(models::run(args)),
         Command::Data(args) => wait_in_threads(data::run(args)),
         Command::Completions(args) => completions::run(&args, Cli::command()),

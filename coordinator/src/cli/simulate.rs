@@ -4,6 +4,7 @@
 
 use super::{
     error::{CliError, Ending, Outcome, io_problem},
+    local,
     out::{Out, note, warn},
     show::ShowFormat,
     sweep_file,
@@ -15,7 +16,6 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use spotsweep_engine::event::DeviceKind;
 use spotsweep_proto::{
-    catalogue::OwnCatalogue,
     datasets::DataRef,
     spec::{DeviceRequest, Every, SweepSpec},
     train::Length,
@@ -83,6 +83,9 @@ pub(crate) struct SimulateArgs {
     /// Seed of the market and of all chance
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Also know the models and data sets of this trainer
+    #[arg(long, value_name = "PATH")]
+    pub(crate) trainer: Option<PathBuf>,
     /// How to print it
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: ShowFormat,
@@ -128,8 +131,9 @@ struct Answer<'a> {
 ///
 /// # Errors
 /// Everything that is wrong with the file or the trace; or no machine fits the sweep.
-pub(crate) fn run(args: &SimulateArgs) -> Outcome {
-    let file = sweep_file::read(&args.file, &OwnCatalogue::default())?;
+pub(crate) async fn run(args: SimulateArgs) -> Outcome {
+    let own = local::models_of(args.trainer.as_deref()).await?;
+    let file = sweep_file::read(&args.file, &own)?;
     let in_steps = matches!(file.spec.train.length, Some(Length::Steps(_)));
     if args.step_s.is_some()
         && !in_steps
@@ -149,7 +153,7 @@ pub(crate) fn run(args: &SimulateArgs) -> Outcome {
     if args.trial_s.is_none() && args.step_s.is_none() {
         note(&format!("a trial is taken to train {TRIAL_S} s; --trial-s or --step-s says otherwise"));
     }
-    let answer = answer(args, &file.spec, trace.as_ref())?;
+    let answer = answer(&args, &file.spec, trace.as_ref())?;
     if !answer.figures.finished {
         let horizon = text::duration(HORIZON_S);
         warn(&format!("the sweep was not over after {horizon}; the figures are of that time"));
@@ -196,7 +200,14 @@ fn answer<'a>(
         }
     };
     let refused = |error: ReplayError| {
-        let hint = "give --device or --memory-gib what the sweep file asks for under `resources`";
+        let hint = match error {
+            ReplayError::Gang { .. } => {
+                "a copy of the sweep file without `workers` under `resources` tells what it would take on one worker a trial"
+            }
+            ReplayError::NoFit { .. } | ReplayError::NoMachines => {
+                "give --device or --memory-gib what the sweep file asks for under `resources`"
+            }
+        };
         Problem::new(Code::BadRequest, error.to_string()).hint(hint)
     };
     Ok(Answer {
@@ -330,6 +341,17 @@ mod tests {
              2147483648 bytes of memory"
         );
         assert!(problem.hint.contains("--memory-gib"));
+    }
+
+    #[test]
+    fn trials_on_several_workers_are_refused_in_words() {
+        let args = Line::parse_from(["simulate", "sweep.yaml"]).args;
+        let gangs = SWEEP.replace("memory: 512MiB", "memory: 512MiB, workers: {min: 2, max: 4}");
+        let gangs = gangs.replace("epochs:", "shards: 8, epochs:");
+        let spec = parse(gangs.as_bytes(), "sweep.yaml").unwrap();
+        let Err(CliError::Problem(problem)) = answer(&args, &spec, None) else { panic!("it is replayed") };
+        assert!(problem.message.contains("on 2 to 4 workers at once"), "{problem}");
+        assert!(problem.hint.contains("without `workers`"), "{problem}");
     }
 
     #[test]

@@ -15,6 +15,16 @@ pub enum ReplayError {
         /// What the sweep asks for.
         asked: String,
     },
+    /// Trials train on several workers, of whose meeting and parting the replay knows nothing.
+    #[error(
+        "its trials train on {min} to {max} workers at once, and a replay knows trials on one worker only"
+    )]
+    Gang {
+        /// Least number of workers.
+        min: u32,
+        /// Greatest number.
+        max: u32,
+    },
     /// There are to be no machines.
     #[error("there are to be no machines")]
     NoMachines,
@@ -23,6 +33,10 @@ pub enum ReplayError {
 pub(super) fn check_fit(spec: &SweepSpec, plan: &Plan) -> Result<(), ReplayError> {
     if plan.workers == 0 {
         return Err(ReplayError::NoMachines);
+    }
+    let workers = spec.resources.workers;
+    if workers.is_gang() {
+        return Err(ReplayError::Gang { min: workers.min, max: workers.max });
     }
     let kind = match (spec.resources.device, plan.device) {
         (DeviceRequest::Any, _)
