@@ -3,7 +3,11 @@
 #![allow(missing_docs, clippy::print_stdout, reason = "tests")]
 
 use spotsweep_engine::event::DeviceKind;
-use spotsweep_proto::spec::{self, Every, SweepSpec};
+use spotsweep_proto::{
+    catalogue::OwnCatalogue,
+    datasets::DataSets,
+    spec::{self, Every, SweepSpec, Workers},
+};
 use spotsweep_sim::spot::{Duration, Figures, Market, Plan, ReplayError, Trace, replay};
 use std::path::PathBuf;
 
@@ -128,4 +132,21 @@ fn a_replay_is_the_same_every_time() {
     let trace = Market::default().draw(16, 9);
     let failing = Plan { fail_every_s: Some(3000.0), notice_s: 30.0, ..plan() };
     assert_eq!(run(&sweep(100, ""), &trace, &failing), run(&sweep(100, ""), &trace, &failing));
+}
+
+#[test]
+fn models_of_one_s_own_are_replayed_and_trials_on_several_workers_are_refused() {
+    let own = r#"{"models": [{"name": "sine_net", "about": "sines", "version": 1, "parameters": []}]}"#;
+    let own = OwnCatalogue::read(own.as_bytes()).unwrap();
+    let file = "name: own\nmethod: grid\nparameters: {learning_rate: {values: [0.1, 0.2, 0.3, 0.4]}, batch_size: {values: [16, 32, 64]}}\n\
+                train: {model: sine_net, data: fashion-mnist, epochs: 3}\n";
+    let known = spec::Own::Told(&own);
+    let parsed = spec::parse_with(file.as_bytes(), "own.yaml", &DataSets::catalogue(), known);
+    run(&parsed.unwrap_or_else(|wrong| panic!("{wrong}")), &Market::default().draw(4, 1), &plan());
+    let mut gangs = sweep(3, "");
+    for (min, max, words) in [(4, 4, "on 4 workers"), (1, 4, "on 1 to 4 workers")] {
+        gangs.resources.workers = Workers { min, max };
+        let refused = replay(&gangs, &Market::default().draw(4, 1), &plan()).unwrap_err();
+        assert!(refused.to_string().contains(words), "{refused}");
+    }
 }

@@ -17,7 +17,8 @@ pub enum ReplayError {
     },
     /// Trials train on several workers, of whose meeting and parting the replay knows nothing.
     #[error(
-        "its trials train on {min} to {max} workers at once, and a replay knows trials on one worker only"
+        "its trials train on {} at once, and a replay knows trials on one worker only",
+        in_words(*.min, *.max)
     )]
     Gang {
         /// Least number of workers.
@@ -28,6 +29,10 @@ pub enum ReplayError {
     /// There are to be no machines.
     #[error("there are to be no machines")]
     NoMachines,
+}
+
+fn in_words(min: u32, max: u32) -> String {
+    if min == max { format!("{max} workers") } else { format!("{min} to {max} workers") }
 }
 
 pub(super) fn check_fit(spec: &SweepSpec, plan: &Plan) -> Result<(), ReplayError> {

@@ -250,7 +250,8 @@ impl Replay<'_> {
             machine: Facts::default(),
             held: Vec::new(),
             programs_only: false,
-            knows: Vec::new(),
+            // Every machine has the trainer that the sweep needs.
+            knows: self.spec.train.own.items(),
         };
         self.step(Event::Joined { session, hello: Box::new(hello) });
         self.step(Event::Ready { session, device: 0, credits: 1 });
