@@ -67,6 +67,31 @@ fn code_travels_without_what_gitignore_names_and_each_sweep_runs_what_it_was_sub
     }
 }
 
+/// As for `wandb agent`, which starts the script from where it is.
+#[test]
+fn a_sweep_file_that_names_a_script_beside_it_and_no_code_runs_as_it_is() {
+    let cluster = programs(2);
+    let file = "program: main.sh\nmethod: grid\nmetric: {name: number, goal: maximize}\n\
+                command:\n  - ${env}\n  - sh\n  - ${program}\n  - ${args_no_hyphens}\n\
+                parameters:\n  x: {values: [1, 2]}\n";
+    let files: [(&str, &[u8]); 3] =
+        [("main.sh", FINDS.as_bytes()), ("data/number", b"7"), ("sweep.yaml", file.as_bytes())];
+    let project = folder(&cluster, "project", &files);
+    let path = project.join("sweep.yaml");
+    let sweep = cluster.ask(&["submit", path.to_str().expect("UTF-8")]);
+    fs::remove_dir_all(&project).expect("it is there");
+    let outcome = Outcome::wait(&cluster, sweep.trim());
+    assert_eq!(outcome.trials.len(), 2);
+    for trial in &outcome.trials {
+        assert_eq!(
+            (&*trial.state, trial.metrics["number"].as_f64()),
+            ("completed", Some(7.0)),
+            "{}",
+            cluster.logs()
+        );
+    }
+}
+
 /// The file with a suffix below a folder.
 fn event_file(folder: &Path) -> PathBuf {
     let mut files = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());

@@ -13,7 +13,7 @@ use spotsweep_proto::{
 use std::{
     fs::File,
     io::Read as _,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 /// A sweep file that is right.
@@ -25,7 +25,7 @@ pub(crate) struct SweepFile {
     pub(crate) source: Vec<u8>,
     /// What it says.
     pub(crate) spec: SweepSpec,
-    /// The folder of code that it names, found beside it.
+    /// The folder of code that travels, if any does.
     pub(crate) code_folder: Option<PathBuf>,
     /// That folder, packed: by [`super::code::pack`].
     pub(crate) code: Option<Travelling>,
@@ -84,12 +84,24 @@ fn read_with(
     let sets = sets(&source)?;
     match parse_with(&source, &name, &sets, own) {
         Ok(spec) => {
-            let code_folder = code_asked_for(&source).map(|folder| beside(path, &folder));
+            let code_folder = code_folder(path, &source, &spec);
             let path = path.to_owned();
             Ok(SweepFile { name, source, spec, code_folder, code: None, modules: Vec::new(), path })
         }
         Err(diagnostics) => Err(Problem::new(Code::BadSweepFile, diagnostics.to_string().trim_end())),
     }
+}
+
+/// The folder of code that travels: the one that the file names; else the one in which its script lies, beside the file or
+/// where the user is. So a sweep file for `wandb agent`, which starts the script from there, runs as it is, also elsewhere.
+fn code_folder(path: &Path, source: &[u8], spec: &SweepSpec) -> Option<PathBuf> {
+    if let Some(folder) = code_asked_for(source) {
+        return Some(beside(path, &folder));
+    }
+    let program = Path::new(spec.program.as_ref()?.program.as_deref()?);
+    let is_inside = program.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    let folders = [beside(path, "."), PathBuf::from(".")];
+    folders.into_iter().find(|folder| is_inside && folder.join(program).is_file())
 }
 
 /// A path that a sweep file names, from where the file lies.
@@ -102,6 +114,28 @@ fn beside(file: &Path, named: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_code_the_folder_of_the_script_travels_if_it_is_here() {
+        let home = tempfile::tempdir().unwrap();
+        let at = |name: &str| home.path().join(name);
+        std::fs::create_dir(at("deep")).unwrap();
+        for script in ["train.py", "deep/other.py"] {
+            std::fs::write(at(script), "x").unwrap();
+        }
+        let folder = |file: &str, lines: &str| {
+            std::fs::write(at(file), format!("method: grid\nparameters: {{a: {{value: 1}}}}\n{lines}"))
+                .unwrap();
+            read(&at(file), &OwnCatalogue::default()).unwrap().code_folder
+        };
+        assert_eq!(folder("a.yaml", "program: train.py"), Some(home.path().to_owned()));
+        assert_eq!(folder("a.yaml", "program: ./deep/other.py"), Some(home.path().to_owned()));
+        assert_eq!(folder("a.yaml", "program: train.py\ncode: deep"), Some(at("deep")));
+        for none in ["program: absent.py", "program: /bin/true", "command: [python3, train.py]"] {
+            assert_eq!(folder("a.yaml", none), None, "{none}");
+        }
+        assert_eq!(folder("deep/a.yaml", "program: ../train.py"), None);
+    }
 
     #[test]
     fn a_file_without_an_end_is_refused_quickly() {

@@ -31,23 +31,22 @@ pub(super) fn read(code: &v1::CodeRef) -> Result<Code, Problem> {
 /// Gives a specification the code that came with it, which must be there.
 ///
 /// # Errors
-/// The sweep file asks for code and none came, or the other way round; or the archive is not in the store.
+/// The sweep file asks for code and none came, code came without a program, or the archive is not in the store.
 pub(super) async fn attach(
     spec: &mut SweepSpec,
     asks: bool,
     code: Option<Code>,
     objects: Option<&Objects>,
 ) -> Result<(), Problem> {
-    let program = spec.program.as_mut().filter(|_| asks);
-    match (program, code) {
-        (None, None) => Ok(()),
-        (Some(_), None) => Err(Problem::new(
+    match (spec.program.as_mut(), code) {
+        (Some(_), None) if asks => Err(Problem::new(
             ErrorCode::BadRequest,
             "the sweep file names a folder with code, and none came with it",
         )
         .hint("hand the file in with `spotsweep submit`, which packs the folder")),
+        (_, None) => Ok(()),
         (None, Some(_)) => {
-            Err(Problem::new(ErrorCode::BadRequest, "code came with a sweep file that names none"))
+            Err(Problem::new(ErrorCode::BadRequest, "code came with a sweep file without a program"))
         }
         (Some(program), Some(code)) => {
             let held = match objects {
