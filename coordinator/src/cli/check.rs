@@ -5,7 +5,7 @@ use super::{
     error::{Ending, Outcome},
     local,
     modules::{self, LocalModule},
-    out::Out,
+    out::{Out, note},
     show::ShowFormat,
     sweep_file,
     table::{Align, Cell, Column, Keep, Table},
@@ -52,6 +52,7 @@ pub(crate) async fn run(args: CheckArgs) -> Outcome {
     let file = sweep_file::read(&args.file, &own)?;
     let summary = file.spec.summary();
     let code = code::contents(&file)?;
+    code::about_wandb(&file).iter().for_each(|words| note(words));
     let modules = modules::find(&file)?;
     let mut out = Out::stdout();
     match args.format {

@@ -15,6 +15,8 @@ use std::{
 };
 use tempfile::NamedTempFile;
 
+/// Of a script, so many bytes are looked at for what it imports.
+const SCRIPT_BYTES: u64 = 1 << 20;
 /// Bytes that are sent at a time.
 const PIECE_BYTES: usize = 1 << 20;
 
@@ -77,6 +79,24 @@ impl Travelling {
     }
 }
 
+/// For people: the script imports wandb, which most workers do not have, and the sweep file does not ask for ours.
+pub(crate) fn about_wandb(file: &SweepFile) -> Option<String> {
+    let section = file.spec.program.as_ref().filter(|section| section.compat.is_none())?;
+    let program = section.program.as_deref()?;
+    let mut script = Vec::new();
+    let opened = File::open(file.code_folder.as_ref()?.join(program)).ok()?;
+    opened.take(SCRIPT_BYTES).read_to_end(&mut script).ok()?;
+    let imports = |line: &str| {
+        let mut words = line.split_whitespace();
+        let (first, second) = (words.next(), words.next().unwrap_or_default());
+        let module = second.trim_end_matches([',', ';']).split('.').next();
+        matches!(first, Some("import" | "from")) && module == Some("wandb")
+    };
+    String::from_utf8_lossy(&script).lines().any(imports).then(|| {
+        format!("{program} imports wandb: `compat: wandb` in the sweep file runs it without an account; else every worker needs wandb")
+    })
+}
+
 /// What `file` holds, as messages. Ended early by an error of reading, it has another digest than it says, which the
 /// coordinator refuses.
 pub(super) fn pieces(code: Code, mut file: File) -> impl Iterator<Item = PutCodeRequest> + Send {
@@ -127,6 +147,23 @@ fn problem(folder: &Path, error: &ArchiveError) -> Problem {
 mod tests {
     use super::*;
     use crate::cli::sweep_file;
+
+    #[test]
+    fn a_script_that_imports_wandb_is_told_of_ours_unless_the_sweep_asks_for_it() {
+        for (script, compat, told) in [
+            ("import os\n  import wandb as w\n", "", true),
+            ("from wandb.sdk import x", "", true),
+            ("import wandb\n", "compat: wandb\n", false),
+            ("import wandbox\n# import wandb\nprint('import wandb')\n", "", false),
+        ] {
+            let home = tempfile::tempdir().unwrap();
+            std::fs::write(home.path().join("train.py"), script).unwrap();
+            let path = home.path().join("a.yaml");
+            std::fs::write(&path, format!("method: grid\nprogram: train.py\n{compat}")).unwrap();
+            let file = sweep_file::read(&path, &spotsweep_proto::catalogue::OwnCatalogue::default()).unwrap();
+            assert_eq!(about_wandb(&file).is_some(), told, "{script}");
+        }
+    }
 
     fn sweep(files: &[&str], code: &str) -> (tempfile::TempDir, SweepFile) {
         let home = tempfile::tempdir().unwrap();

@@ -44,6 +44,7 @@ pub(crate) async fn run(args: SubmitArgs) -> Outcome {
     // Checked here first: a wrong file is told even where no coordinator answers.
     let mut file = sweep_file::read_for_coordinator(&args.file)?;
     code::pack(&mut file)?;
+    code::about_wandb(&file).iter().for_each(|words| out::note(words));
     modules::pin(&mut file)?;
     let mut source = args.coordinator.open().await?;
     let answer = submit(&mut source, &file).await?;

@@ -87,6 +87,7 @@ pub(crate) async fn run(args: RunArgs) -> Outcome {
     let own = local::models_of(args.trainer.as_deref()).await?;
     let mut file = sweep_file::read(&args.file, &own)?;
     code::pack(&mut file)?;
+    code::about_wandb(&file).iter().for_each(|words| out::note(words));
     modules::pin(&mut file)?;
     let dir = folder::of(&file, args.dir.clone());
     if args.new
