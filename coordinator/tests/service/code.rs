@@ -62,13 +62,19 @@ async fn code_and_sweep_file_must_agree() {
     let place = Place::start().await;
     let mut client = place.client().await;
     assert_eq!(code(&client.submit(submission(SWEEP, 1)).await.unwrap_err()), Code::BadRequest);
-    let none = "name: s\nmethod: grid\nprogram: train.py\n";
-    let request = v1::SubmitRequest { code: Some(reference(b"x")), ..submission(none, 2) };
+    let model = "name: m\nmethod: grid\ntrain: {model: softmax, data: fashion-mnist, steps: 1}\n\
+                 parameters: {seed: {values: [1]}}\n";
+    let request = v1::SubmitRequest { code: Some(reference(b"x")), ..submission(model, 2) };
     assert_eq!(code(&client.submit(request).await.unwrap_err()), Code::BadRequest);
     let short = v1::CodeRef { digest: vec![1].into(), bytes: 1 };
     let request = v1::SubmitRequest { code: Some(short), ..submission(SWEEP, 3) };
     assert_eq!(code(&client.submit(request).await.unwrap_err()), Code::BadRequest);
+    // A program that names none may bring the folder in which its script was found, or not.
+    let none = "name: s\nmethod: grid\nprogram: train.py\n";
     client.submit(submission(none, 4)).await.unwrap();
+    assert!(put(&mut client, Some(reference(b"x")), b"x").await.unwrap());
+    let request = v1::SubmitRequest { code: Some(reference(b"x")), ..submission(none, 5) };
+    client.submit(request).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
