@@ -32,7 +32,7 @@ impl Session {
 
     /// Whether the job of a lease is left to its gang for now: the coordinator hears of the notice and makes up the gang
     /// without it.
-    pub(super) fn waits_for_gang(&mut self, lease: LeaseKey, by: Instant, now: Instant) -> bool {
+    fn waits_for_gang(&mut self, lease: LeaseKey, by: Instant, now: Instant) -> bool {
         let connected = self.connected;
         let running = self.slots.iter_mut().filter_map(|slot| slot.running.as_mut());
         let Some(running) = running.into_iter().find(|running| running.lease == lease) else { return false };

@@ -38,7 +38,7 @@ fn some() -> Assignment {
 fn expand(section: &ProgramSection, params: &Assignment) -> Result<Vec<String>, CommandError> {
     let variable = |name: &str| (name == "DATA").then(|| "/data".to_owned());
     let surroundings =
-        Surroundings { interpreter: INTERPRETER, variable: &variable, args_json_file: "/work/args.json" };
+        Surroundings { interpreter: INTERPRETER, variable: &variable, args_json_file: "/attempt/args.json" };
     command(section, params, &surroundings)
 }
 
@@ -79,7 +79,7 @@ fn every_macro_expands_as_documented() {
             r#"{"lr": 1e-05, "epochs": 3, "nesterov": true, "amp": false, "optimizer": "adam w", "warmup": null, "layers": [64, 32]}"#
         ]
     );
-    assert_eq!(of("${args_json_file}"), ["/work/args.json"]);
+    assert_eq!(of("${args_json_file}"), ["/attempt/args.json"]);
     assert_eq!(of("${envvar:DATA}"), ["/data"]);
     assert_eq!(of("--data=${envvar:DATA}/mnist:${envvar:DATA}"), ["--data=/data/mnist:/data"]);
 }

@@ -41,7 +41,7 @@ impl Program {
         self.look_at_events();
     }
 
-    pub(super) fn look_at_events(&mut self) {
+    fn look_at_events(&mut self) {
         if let Some(mut events) = self.events.take() {
             self.looking = Some(tokio::task::spawn_blocking(move || {
                 let (found, warnings, more) = events.look();

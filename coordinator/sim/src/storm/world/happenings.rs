@@ -11,7 +11,7 @@ use spotsweep_proto::{gang::Generation, notice::NoticeKind};
 
 impl World {
     /// The agent to which something happens, unless it has died since, or sleeps: then it happens later.
-    pub(super) fn awake(&self, what: &What) -> Option<Result<usize, Time>> {
+    fn awake(&self, what: &What) -> Option<Result<usize, Time>> {
         let (agent, life) = match what {
             What::ToAgent { session, .. } => {
                 let link = self.network.link(*session).filter(|link| link.open)?;
@@ -48,7 +48,7 @@ impl World {
     }
 
     /// Something happens to an agent that lives and is awake.
-    pub(super) fn happen_to(&mut self, index: usize, what: What) -> Result<(), Breach> {
+    fn happen_to(&mut self, index: usize, what: What) -> Result<(), Breach> {
         let life = self.agents[index].life;
         match what {
             What::Lost { session, .. } => {
@@ -104,7 +104,7 @@ impl World {
     }
 
     /// Something happens elsewhere, or to an agent that is no more.
-    pub(super) fn happen_around(&mut self, what: What) -> Result<(), Breach> {
+    fn happen_around(&mut self, what: What) -> Result<(), Breach> {
         let current = |life: u32| self.coordinator.up && self.coordinator.life == life;
         match what {
             What::ToCoordinator { session, message, late } => self.arrived(session, message, late)?,
@@ -152,7 +152,7 @@ impl World {
     }
 
     /// A message arrives, perhaps twice, perhaps after its connection broke.
-    pub(super) fn arrived(&mut self, session: SessionId, message: Up, late: bool) -> Result<(), Breach> {
+    fn arrived(&mut self, session: SessionId, message: Up, late: bool) -> Result<(), Breach> {
         let Some(link) = self.network.link(session).filter(|_| self.coordinator.up) else { return Ok(()) };
         let (open, twice) = (link.open, link.twice_until > self.now);
         if !open && link.late_until <= self.now {
@@ -196,7 +196,7 @@ impl World {
     }
 
     /// A hello is about to be heeded over this connection: its agent must not be at work over a later one.
-    pub(super) fn check_door(&self, session: SessionId) -> Result<(), Breach> {
+    fn check_door(&self, session: SessionId) -> Result<(), Breach> {
         let Some(link) = self.network.link(session) else { return Ok(()) };
         let same = Some(&self.agents[link.agent]).filter(|agent| agent.alive && agent.life == link.life);
         let used = same.filter(|agent| agent.is_welcome()).and_then(|agent| agent.link);
